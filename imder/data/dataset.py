@@ -1,0 +1,576 @@
+"""A data set folder: `write_feature_set` makes one, `FeatureSet` opens it strictly and reads clips from it lazily.
+
+DIR/data.json holds names, label and one record a clip; DIR/<split>.safetensors the clips' valid frames, concatenated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from imder.data.clip import Clip, Word
+from imder.modality import MODALITIES
+
+FORMAT = "imder-features/1"
+SPLITS = ("train", "valid", "test")
+BUNDLED = Path(__file__).parents[2] / "assets" / "corpus"
+STORAGE = ("float32", "float16", "uint8")
+
+_FLOATS = {"F32", "F16"}
+_ROWS_A_CHECK = 1 << 16
+
+
+def quantise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(..., F) to uint8 with scale (F,) and offset (F,), so that x is about q * scale + offset."""
+    flat = np.asarray(x, dtype=np.float64).reshape(-1, x.shape[-1])
+    offset = flat.min(axis=0)
+    scale = (flat.max(axis=0) - offset) / 255
+    q = np.rint((flat - offset) / np.where(scale > 0, scale, 1))
+    return q.astype(np.uint8).reshape(x.shape), scale.astype(np.float32), offset.astype(np.float32)
+
+
+def dequantise(q: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """The float32 values of `quantise`."""
+    return q.astype(np.float32) * scale + offset
+
+
+def sound_name(clip_id: str) -> str:
+    """The file of a clip's sound, below the data set's folder."""
+    return f"sound/{re.sub(r'[^0-9A-Za-z]', '_', clip_id)}.ogg"
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_feature_set(
+    folder: str | Path,
+    splits: Mapping[str, Sequence[Clip]],
+    *,
+    name: str,
+    title: str,
+    label: Mapping[str, Any],
+    feature_names: Mapping[str, Sequence[str]] | None = None,
+    synthetic: bool = False,
+    note: str = "",
+    storage: Mapping[str, str] | None = None,
+    compact_text: bool = False,
+    vocabulary: tuple[Sequence[str], np.ndarray] | None = None,
+    redraws: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    files: Mapping[str, bytes] | None = None,
+) -> FeatureSet:
+    """Writes a data set folder as a whole or not at all, opens it and returns it.
+
+    label: {"name", "range": [lo, hi]} and, for class labels, "classes". storage: "float32" (default), "float16" or
+    "uint8" a modality. compact_text stores equal text rows once. vocabulary: words and their vectors (V, F_text).
+    redraws: {clip id: {"audio": (N, L, F), "vision": (N, L, F)}}, stored as uint8. files: more files by relative name,
+    e.g. README.md and `sound_name(id)`. An existing feature set is replaced; any other non-empty folder is refused.
+    """
+    target = Path(folder).resolve()
+    _check_target(target)
+    kinds = dict.fromkeys(MODALITIES, "float32") | dict(storage or {})
+    for k, kind in kinds.items():
+        if k not in MODALITIES or kind not in STORAGE:
+            raise ValueError(f"storage: {k}={kind!r} is not known; allowed: {', '.join(STORAGE)} for each modality")
+    header: dict[str, Any] = {"format": FORMAT, "name": name, "title": title, "synthetic": bool(synthetic)}
+    header |= {"note": note, "label": dict(label)}
+    widths = {k: next(iter(splits.values()))[0].features[k].shape[1] for k in MODALITIES}
+    header["feature_names"] = {
+        k: list(feature_names[k]) if feature_names and k in feature_names else [f"{k}_{i}" for i in range(widths[k])]
+        for k in MODALITIES
+    }
+    if redraws:
+        header["redraws"] = list(redraws)
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stage = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir()
+    try:
+        for split, clips in splits.items():
+            tensors = _split_tensors(clips, kinds, compact_text)
+            (stage / f"{split}.safetensors").write_bytes(save(tensors))
+        (stage / "data.json").write_text(_data_json(header, splits), encoding="utf-8")
+        if vocabulary is not None:
+            words, vectors = vocabulary
+            (stage / "vocabulary.json").write_text(json.dumps(list(words), ensure_ascii=False), encoding="utf-8")
+            kind = np.float16 if kinds["text"] != "float32" else np.float32
+            stored = save({"vectors": np.ascontiguousarray(vectors, dtype=kind)})
+            (stage / "vocabulary.safetensors").write_bytes(stored)
+        if redraws:
+            (stage / "redraws.safetensors").write_bytes(save(_redraw_tensors(redraws)))
+        for relative, content in (files or {}).items():
+            (stage / relative).parent.mkdir(parents=True, exist_ok=True)
+            (stage / relative).write_bytes(content)
+        FeatureSet(stage)  # whatever the reader would refuse is not put in place
+        _swap(stage, target)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return FeatureSet(target)
+
+
+def _check_target(target: Path) -> None:
+    """Refuses a target whose replacement would lose something that is no feature set."""
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{target}: is a file; a new folder, an empty one or a feature set to replace is needed")
+    if not target.is_dir():
+        return
+    known = {"data.json", "vocabulary.json", "README.md", "sound"}
+    foreign = sorted(p.name for p in target.iterdir() if p.name not in known and p.suffix != ".safetensors")
+    if foreign:
+        raise ValueError(f"{target}: holds {foreign[0]!r}, which is no part of a feature set; nothing was overwritten")
+    if any(target.iterdir()):
+        try:
+            _read_header(target)
+        except ValueError:
+            raise ValueError(f"{target}: is not empty and no feature set; nothing was overwritten") from None
+
+
+def _swap(stage: Path, target: Path) -> None:
+    """Puts `stage` in the place of `target`, which keeps its content until the last moment."""
+    if not target.exists():
+        stage.rename(target)
+        return
+    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    target.rename(old)
+    try:
+        stage.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)
+
+
+def _store(name: str, x: np.ndarray, kind: str) -> dict[str, np.ndarray]:
+    if kind == "uint8":
+        q, scale, offset = quantise(x)
+        return {name: q, f"{name}.scale": scale, f"{name}.offset": offset}
+    return {name: np.ascontiguousarray(x, dtype=kind)}
+
+
+def _split_tensors(clips: Sequence[Clip], kinds: Mapping[str, str], compact_text: bool) -> dict[str, np.ndarray]:
+    tensors: dict[str, np.ndarray] = {}
+    for k in MODALITIES:
+        for clip in clips:
+            if clip.features[k].shape[1] != clips[0].features[k].shape[1]:
+                width = clips[0].features[k].shape[1]
+                raise ValueError(f"clip {clip.id!r}: {k} has width {clip.features[k].shape[1]}, others have {width}")
+        rows = np.concatenate([clip.features[k] for clip in clips])  # (sum L, F)
+        if k == "text" and compact_text:
+            first: dict[bytes, int] = {}
+            index = np.array([first.setdefault(row.tobytes(), len(first)) for row in rows], dtype=np.int32)
+            _, at = np.unique(index, return_index=True)
+            tensors |= _store("text.words", rows[at], kinds[k]) | {"text.index": index}
+        else:
+            tensors |= _store(k, rows, kinds[k])
+    return tensors
+
+
+def _redraw_tensors(redraws: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    tensors: dict[str, np.ndarray] = {}
+    for k in next(iter(redraws.values())):
+        tensors |= _store(k, np.stack([draws[k] for draws in redraws.values()]), "uint8")  # (clips, N, L, F)
+    return tensors
+
+
+def _data_json(header: Mapping[str, Any], splits: Mapping[str, Sequence[Clip]]) -> str:
+    """Readable and diffable: one clip a line."""
+
+    def dump(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+    lines = [f" {dump(key)}: {dump(value)}," for key, value in header.items()]
+    parts = [
+        f"  {dump(split)}: [\n" + ",\n".join(f"   {dump(_record(clip))}" for clip in clips) + "\n  ]"
+        for split, clips in splits.items()
+    ]
+    return "\n".join(["{", *lines, ' "splits": {', ",\n".join(parts), " }", "}"]) + "\n"
+
+
+def _record(clip: Clip) -> dict[str, Any]:
+    return {
+        "id": clip.id,
+        "video": clip.video,
+        "index": int(clip.index),
+        "text": clip.text,
+        "label": float(clip.label),
+        "lengths": clip.lengths,
+        "words": [[word.text, round(float(word.start), 5), round(float(word.end), 5)] for word in clip.words],
+        "seconds": None if clip.seconds is None else float(clip.seconds),
+        "extra": dict(clip.extra),
+    }
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+class FeatureSet:
+    """Clips of features on disk, opened strictly: every fault is a ValueError of one sentence, found at once.
+
+    Tensors stay memory-mapped; a clip is read when it is asked for.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        info = _read_header(folder)
+        where = f"{folder / 'data.json'}"
+        self.name: str = _field(info, "name", str, where)
+        self.title: str = _field(info, "title", str, where)
+        self.synthetic: bool = _field(info, "synthetic", bool, where)
+        self.note: str = _field(info, "note", str, where)
+        label = _field(info, "label", dict, where)
+        self.label_name: str = _field(label, "name", str, f"{where}: label")
+        self.label_range = _label_range(label, where)
+        self.label_classes: tuple[str, ...] = tuple(label.get("classes", ()))  # empty for a regression label
+
+        records = _field(info, "splits", dict, where)
+        for split in records:
+            if split not in SPLITS:
+                raise ValueError(f"{where}: split {split!r} is not known; allowed: {', '.join(SPLITS)}")
+        self.splits: tuple[str, ...] = tuple(split for split in SPLITS if split in records)
+        if not self.splits:
+            raise ValueError(f"{where}: no splits; at least one of {', '.join(SPLITS)} is needed")
+        sounds = {path.name for path in (folder / "sound").glob("*.ogg")}
+        self._splits: dict[str, _Split] = {}
+        self._places: dict[str, tuple[str, int]] = {}
+        for split in self.splits:
+            rows = _field(records, split, list, f"{where}: splits")
+            part = _Split(folder, split, rows, self.label_range, sounds)
+            for i, record in enumerate(part.records):
+                if record["id"] in self._places:
+                    raise ValueError(f"{where}: clip id {record['id']!r} is there twice; ids are unique in a data set")
+                self._places[record["id"]] = (split, i)
+            self._splits[split] = part
+        self.feature_dims: dict[str, int] = self._splits[self.splits[0]].widths
+        for split, part in self._splits.items():
+            for k in MODALITIES:
+                if part.widths[k] != self.feature_dims[k]:
+                    raise ValueError(
+                        f"{folder / split}.safetensors: {k} has width {part.widths[k]}, "
+                        f"{self.splits[0]} has {self.feature_dims[k]}"
+                    )
+        names = _field(info, "feature_names", dict, where)
+        self.feature_names: dict[str, tuple[str, ...]] = {}
+        for k in MODALITIES:
+            self.feature_names[k] = tuple(_field(names, k, list, f"{where}: feature_names"))
+            if len(self.feature_names[k]) != self.feature_dims[k]:
+                raise ValueError(
+                    f"{where}: {len(self.feature_names[k])} feature_names of {k}, its width is {self.feature_dims[k]}"
+                )
+        self.vocabulary = self._read_vocabulary()
+        self._redraw_ids: list[str] = list(info.get("redraws", ()))
+        self._redraws = self._open_redraws() if self._redraw_ids else {}
+
+    @classmethod
+    def open(cls, source: str | Path) -> FeatureSet:
+        """The data set in a folder; "bundled" is the one that comes with the repository."""
+        return cls(BUNDLED if str(source) == "bundled" else Path(source))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def split(self, name: str) -> Sequence[Clip]:
+        """The clips of a split, read when they are indexed."""
+        if name not in self._splits:
+            raise ValueError(f"split {name!r} is not in {self.name!r}; it has: {', '.join(self.splits)}")
+        return self._splits[name]
+
+    def clip(self, clip_id: str) -> Clip:
+        """The clip of that id, whatever its split."""
+        split, i = self._places.get(clip_id, (None, 0)) if isinstance(clip_id, str) else (None, 0)
+        if split is None:
+            example = next(iter(self._places))
+            raise ValueError(f"clip {str(clip_id)[:80]!r} is not in {self.name!r}; an id looks like {example!r}")
+        return self._splits[split][i]
+
+    def videos(self, split: str) -> list[str]:
+        """The video ids of a split, in order."""
+        self.split(split)
+        return list(dict.fromkeys(record["video"] for record in self._splits[split].records))
+
+    def redraws(self, clip_id: str) -> dict[str, np.ndarray] | None:
+        """True draws from p(voice, face | language) of a synthetic clip, {k: (N, L, F)}, where they are stored."""
+        if clip_id not in self._redraw_ids:
+            return None
+        i = self._redraw_ids.index(clip_id)
+        return {k: rows[i : i + 1][0] for k, rows in self._redraws.items()}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits of a sha256 over the JSON and tensor files."""
+        digest = hashlib.sha256()
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix in {".json", ".safetensors"}:
+                with path.open("rb") as file:
+                    digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()[:16]
+
+    def _read_vocabulary(self) -> tuple[list[str], np.ndarray] | None:
+        path = self.folder / "vocabulary.json"
+        if not path.exists():
+            return None
+        words = _read_json(path)
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ValueError(f"{path}: expected a list of words")
+        path = path.with_suffix(".safetensors")
+        with _open_tensors(path) as handle:
+            vectors = _Rows(handle, "vectors", path)[:]
+        if vectors.shape != (len(words), self.feature_dims["text"]):
+            wanted = (len(words), self.feature_dims["text"])
+            raise ValueError(f"{path}: vectors have shape {vectors.shape}; {wanted} fits the words and the text width")
+        if not np.isfinite(vectors).all():
+            raise ValueError(f"{path}: vectors hold values that are not finite")
+        return words, vectors
+
+    def _open_redraws(self) -> dict[str, _Rows]:
+        path = self.folder / "redraws.safetensors"
+        for clip_id in self._redraw_ids:
+            if clip_id not in self._places:
+                raise ValueError(f"{self.folder / 'data.json'}: redraws name the clip {clip_id!r}, which is not there")
+        handle = _open_tensors(path)
+        rows = {k: _Rows(handle, k, path, rank=4) for k in ("audio", "vision")}
+        for k, stored in rows.items():
+            if stored.shape[0] != len(self._redraw_ids) or stored.shape[-1] != self.feature_dims[k]:
+                raise ValueError(
+                    f"{path}: {k} has shape {stored.shape}; expected {len(self._redraw_ids)} clips of width "
+                    f"{self.feature_dims[k]}"
+                )
+        return rows
+
+
+class _Split(Sequence[Clip]):
+    """The clips of one split: checked records, and rows on disk."""
+
+    def __init__(
+        self, folder: Path, split: str, records: list[Any], label_range: tuple[float, float], sounds: set[str]
+    ) -> None:
+        self.folder = folder
+        self.sounds = sounds
+        where = f"{folder / 'data.json'}: {split}"
+        if not records:
+            raise ValueError(f"{where}: no clips; leave out a split that has none")
+        self.records: list[dict[str, Any]] = [
+            _check_record(record, f"{where}[{i}]", label_range) for i, record in enumerate(records)
+        ]
+        path = folder / f"{split}.safetensors"
+        handle = _open_tensors(path)
+        known = {f"{k}{tail}" for k in (*MODALITIES, "text.words") for tail in ("", ".scale", ".offset")}
+        for tensor in handle.keys():  # noqa: SIM118 (a safetensors handle is no dict)
+            if tensor not in known | {"text.index"}:
+                raise ValueError(f"{path}: tensor {tensor!r} is not known in a data set")
+        self.rows: dict[str, _Rows | _IndexedRows] = {}
+        self.starts: dict[str, np.ndarray] = {}
+        for k in MODALITIES:
+            compact = k == "text" and "text.index" in handle.keys()  # noqa: SIM118
+            self.rows[k] = _IndexedRows(handle, k, path) if compact else _Rows(handle, k, path)
+            self.starts[k] = np.cumsum([0, *(record["lengths"][k] for record in self.records)])
+            stored, wanted = self.rows[k].shape[0], int(self.starts[k][-1])
+            if stored != wanted:
+                raise ValueError(f"{path}: {k} has {stored} frames, the lengths in data.json add up to {wanted}")
+            self._check_finite(k, path)
+        self.widths: dict[str, int] = {k: self.rows[k].shape[1] for k in MODALITIES}
+
+    def _check_finite(self, k: str, path: Path) -> None:
+        total = int(self.starts[k][-1])
+        for first in range(0, total, _ROWS_A_CHECK):
+            bad = ~np.isfinite(self.rows[k][first : min(first + _ROWS_A_CHECK, total)]).all(axis=1)
+            if bad.any():
+                at = int(np.searchsorted(self.starts[k], first + int(bad.argmax()), side="right")) - 1
+                raise ValueError(f"{path}: {k} of clip {self.records[at]['id']!r} holds values that are not finite")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, i: int) -> Clip: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Clip]: ...
+    def __getitem__(self, i: int | slice) -> Clip | list[Clip]:
+        if isinstance(i, slice):
+            return [self[j] for j in range(*i.indices(len(self)))]
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"clip {i} of {len(self)}")
+        i %= len(self)
+        record = self.records[i]
+        sound = sound_name(record["id"])
+        return Clip(
+            id=record["id"],
+            video=record["video"],
+            index=record["index"],
+            text=record["text"],
+            features={k: self.rows[k][self.starts[k][i] : self.starts[k][i + 1]] for k in MODALITIES},
+            label=float(record["label"]),
+            words=tuple(Word(*word) for word in record["words"]),
+            sound=self.folder / sound if Path(sound).name in self.sounds else None,
+            seconds=record["seconds"],
+            extra=dict(record["extra"]),
+        )
+
+    def __iter__(self) -> Iterator[Clip]:
+        return (self[i] for i in range(len(self)))
+
+
+class _Rows:
+    """A stored tensor (rows, ..., F), float or quantised, sliced along its first axis as float32."""
+
+    def __init__(self, handle: Any, name: str, path: Path, rank: int = 2) -> None:
+        names = set(handle.keys())
+        if name not in names:
+            raise ValueError(f"{path}: tensor {name!r} is missing")
+        self.stored = handle.get_slice(name)
+        self.shape: tuple[int, ...] = tuple(self.stored.get_shape())
+        if len(self.shape) != rank or 0 in self.shape:
+            raise ValueError(f"{path}: {name} has shape {self.shape}; expected {rank} axes, none of them empty")
+        kind = self.stored.get_dtype()
+        self.affine: tuple[np.ndarray, np.ndarray] | None = None
+        if kind == "U8":
+            self.affine = (
+                self._companion(handle, f"{name}.scale", path),
+                self._companion(handle, f"{name}.offset", path),
+            )
+        elif kind not in _FLOATS:
+            raise ValueError(f"{path}: {name} is stored as {kind}; allowed: F32, F16, or U8 with scale and offset")
+
+    def _companion(self, handle: Any, name: str, path: Path) -> np.ndarray:
+        if name not in handle.keys():  # noqa: SIM118
+            raise ValueError(f"{path}: tensor {name!r} is missing; uint8 features need their scale and offset")
+        stored = handle.get_slice(name)
+        if stored.get_dtype() not in _FLOATS or stored.get_shape() != [self.shape[-1]]:
+            raise ValueError(
+                f"{path}: {name} is {stored.get_dtype()} {tuple(stored.get_shape())}; "
+                f"expected a float for each of {self.shape[-1]} features"
+            )
+        values = np.asarray(stored[:], dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError(f"{path}: {name} holds values that are not finite")
+        return values
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        x = self.stored[rows]
+        return np.asarray(x, dtype=np.float32) if self.affine is None else dequantise(x, *self.affine)
+
+
+class _IndexedRows:
+    """Text stored once a word: frame i is row index[i] of the words."""
+
+    def __init__(self, handle: Any, k: str, path: Path) -> None:
+        self.words = _Rows(handle, f"{k}.words", path)[:]
+        index = handle.get_slice(f"{k}.index")
+        if index.get_dtype() != "I32" or len(index.get_shape()) != 1:
+            raise ValueError(
+                f"{path}: {k}.index is {index.get_dtype()} {tuple(index.get_shape())}; expected I32 of one axis"
+            )
+        self.index = index[:]
+        if self.index.size and not (self.index.min() >= 0 and self.index.max() < len(self.words)):
+            raise ValueError(f"{path}: {k}.index points outside the {len(self.words)} stored words")
+        self.shape = (len(self.index), self.words.shape[1])
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self.words[self.index[rows]]
+
+
+def _open_tensors(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="numpy")
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; a data set has one tensor file a split") from None
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({str(error).splitlines()[0]})") from None
+
+
+def _read_json(path: Path) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{path}: {constant} is not JSON; only finite numbers are allowed")
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; a data set is a folder with a data.json") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from None
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    except RecursionError:
+        raise ValueError(f"{path}: nested too deeply") from None
+
+
+def _read_header(folder: Path) -> dict[str, Any]:
+    """data.json as a dict of our format, its fields not yet checked."""
+    if folder.is_file():
+        raise ValueError(
+            f"{folder}: is a file, a data set is a folder; `python -m imder data convert` makes one from an npz"
+        )
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; a data set is a folder with a data.json, or 'bundled'")
+    info = _read_json(folder / "data.json")
+    found = info.get("format") if isinstance(info, dict) else None
+    if found != FORMAT:
+        raise ValueError(f"{folder / 'data.json'}: format is {found!r}; expected {FORMAT!r}")
+    return info
+
+
+def _field(record: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
+    """record[key] of that type; a bool is no number."""
+    if not isinstance(record, dict) or key not in record:
+        raise ValueError(f"{where}: {key!r} is missing")
+    value = record[key]
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        names = " or ".join("null" if allowed is type(None) else allowed.__name__ for allowed in kinds)
+        raise ValueError(f"{where}: {key!r} is {str(value)[:40]!r}; expected {names}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where}: {key!r} is {value}; expected a finite number")
+    return value
+
+
+def _label_range(label: dict[str, Any], where: str) -> tuple[float, float]:
+    bounds = _field(label, "range", list, f"{where}: label")
+    if (
+        len(bounds) != 2
+        or not all(type(b) in (int, float) and math.isfinite(b) for b in bounds)
+        or bounds[0] >= bounds[1]
+    ):
+        raise ValueError(f"{where}: label range is {bounds}; expected [low, high]")
+    classes = label.get("classes", [])
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError(f"{where}: label classes are {str(classes)[:40]}; expected a list of names")
+    return float(bounds[0]), float(bounds[1])
+
+
+def _check_record(record: Any, where: str, label_range: tuple[float, float]) -> dict[str, Any]:
+    if not _field(record, "id", str, where):
+        raise ValueError(f"{where}: the id is empty")
+    for key, kind in (("video", str), ("index", int), ("text", str), ("label", (int, float))):
+        _field(record, key, kind, where)
+    if not label_range[0] <= record["label"] <= label_range[1]:
+        raise ValueError(f"{where}: label {record['label']} is outside {list(label_range)}")
+    lengths = _field(record, "lengths", dict, where)
+    for k in MODALITIES:
+        if _field(lengths, k, int, f"{where}: lengths") < 1:
+            raise ValueError(f"{where}: length of {k} is {lengths[k]}; at least one frame is needed")
+    for word in _field(record, "words", list, where):
+        if not (
+            isinstance(word, list)
+            and len(word) == 3
+            and isinstance(word[0], str)
+            and all(type(edge) in (int, float) for edge in word[1:])
+            and 0 <= word[1] <= word[2] <= 1
+        ):
+            raise ValueError(f"{where}: word {str(word)[:60]} is not [text, start, end] with 0 <= start <= end <= 1")
+    _field(record, "seconds", (int, float, type(None)), where)
+    for key in _field(record, "extra", dict, where):
+        _field(record["extra"], key, (int, float, str), f"{where}: extra")
+    return record
