@@ -105,7 +105,7 @@ def columns(names: Sequence[str], wanted: Sequence[Sequence[str]], required: int
 
 
 def readable(features: Mapping[str, np.ndarray], names: Names | None) -> Message:
-    """The drawable columns of raw-scale features (..., L, F): {"face": packed 22, "voice": packed 2}, where they exist."""
+    """What can be drawn of raw-scale features (..., L, F): {"face": 22 packed columns, "voice": 2}, where they exist."""
     wanted = {"face": ("vision", FACE, len(ACTION_UNITS)), "voice": ("audio", VOICE, len(VOICE))}
     drawn = {}
     for view, (k, spellings, required) in wanted.items():

@@ -1,8 +1,9 @@
 """The stage: one `gr.HTML` that shows a sample and its recovery, fed by `imder.ui.messages`.
 
-State for tests and for the page, on the element with id `stage`: `data-run` (id of the run shown), `data-step` (index of the saved step
-shown), `data-last` (index of the last saved step that has come), `data-done` and `data-playing` ("true", "false"),
-`data-sample` (id of the clip in the sample panel). `document.getElementById("stage").stage.state()` tells more.
+State for tests and for the page, on the element with id `stage`: `data-run` (id of the run shown), `data-step`
+(index of the saved step shown), `data-last` (index of the last saved step that has come), `data-done` and
+`data-playing` ("true", "false"), `data-sample` (id of the clip in the sample panel).
+`document.getElementById("stage").stage.state()` tells more.
 """
 
 from __future__ import annotations
