@@ -1,0 +1,409 @@
+"""IMDer: encoders E_k, score networks s_k, reconstruction D_k and fusion T_k (Wang et al. 2023)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from imder.modality import MODALITIES, from_mask, missing, ordered
+from imder.model.config import ModelConfig
+from imder.model.fusion import Fusion
+from imder.model.linear import Gaussian, LinearGaussian
+from imder.model.reconstruction import Reconstruction
+from imder.model.score import Prepared, ScoreNetwork
+from imder.samplers import MIN_STD, Noise, check_steps, get_sampler, noise_seed
+from imder.sde import VESDE
+from imder.trajectory import Estimate, Step
+
+#: Pairs of observed modalities in the order in which they are concatenated (the published tensors').
+PAIRS = (("text", "audio"), ("text", "vision"), ("vision", "audio"))
+
+Latents = dict[str, Tensor]
+
+# Noise levels of training in `corrected`: log-normal around the latents' scale, and some uniform in t (evaluation.md).
+LOG_NORMAL_SHARE, LOG_NORMAL_SHIFT, LOG_NORMAL_SPREAD = 0.85, 0.4, 1.4
+
+
+def round_up(frames: int, to: int = 8) -> int:
+    """The next multiple of `to`: the U-Net halves three times."""
+    return -(-frames // to) * to
+
+
+@dataclass(frozen=True)
+class Skip:
+    """The linear-Gaussian denoisers of the rows of a batch: (rows, Gaussian, conditional mean in unit latents)."""
+
+    groups: list[tuple[Tensor | slice, Gaussian, Tensor | float]]
+
+
+class IMDer(nn.Module):
+    """The whole model. Latents are (B, D, L) with L two less than the features' frames (E_k has kernel 3, no padding).
+
+    In `corrected` latents are standardised: each channel has mean 0 and variance 1 on the training split.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config, self.sde = config, VESDE()
+        d = config.latent_channels
+        self.frames = round_up(config.frames)
+        self.encoders = nn.ModuleDict({k: nn.Conv1d(config.feature_dims[k], d, 3, bias=False) for k in MODALITIES})
+        self.readouts = nn.ModuleDict({k: nn.ConvTranspose1d(d, config.feature_dims[k], 3) for k in MODALITIES})
+        self.pairs = nn.ModuleDict({"_".join(pair): nn.Conv1d(2 * d, d, 1) for pair in PAIRS})
+        self.scores = nn.ModuleDict({k: ScoreNetwork(config) for k in MODALITIES})
+        self.reconstructors = nn.ModuleDict({k: Reconstruction(config) for k in MODALITIES})
+        self.fusion = Fusion(config)
+        self.linear = LinearGaussian(d, self.frames) if config.preconditioned else None
+        self.register_buffer("latent_mean", torch.zeros(len(MODALITIES), d))
+        self.register_buffer("latent_std", torch.ones(len(MODALITIES), d))
+
+    # Latents ---------------------------------------------------------------------------------------------------------
+
+    def _statistics(self, k: str) -> tuple[Tensor, Tensor]:
+        i = MODALITIES.index(k)
+        return self.latent_mean[i][:, None], self.latent_std[i][:, None]
+
+    def encode(self, features: dict[str, Tensor]) -> Latents:
+        """Standardised features {k: (B, L, F_k)}, L at least 3, to the model's latents {k: (B, D, L - 2)}."""
+        latents = {}
+        for k, x in features.items():
+            if x.ndim != 3 or x.shape[1] < 3 or x.shape[2] != self.config.feature_dims[k]:
+                width = self.config.feature_dims[k]
+                raise ValueError(f"{k} features have shape {tuple(x.shape)}; expected (batch, frames >= 3, {width})")
+            z = self.encoders[k](x.transpose(1, 2))  # (B, D, L - 2)
+            if self.config.standardise_latents:
+                mean, std = self._statistics(k)
+                z = (z - mean) / std
+            latents[k] = z
+        return latents
+
+    @staticmethod
+    def latent_valid(valid: Tensor) -> Tensor:
+        """(B, L) validity of feature frames to (B, L - 2) of latents; the first latent frame always counts."""
+        out = valid[:, 2:].clone()
+        out[:, 0] = True
+        return out
+
+    def unit(self, k: str, z: Tensor) -> Tensor:
+        """Latents in metric units: each channel of mean 0 and variance 1 on the training split."""
+        if self.config.standardise_latents:
+            return z
+        mean, std = self._statistics(k)
+        return (z - mean) / std
+
+    def read(self, k: str, z: Tensor) -> Tensor:
+        """The linear readout of latents (B, D, L) as standardised features (B, L + 2, F_k)."""
+        if self.config.standardise_latents:
+            mean, std = self._statistics(k)
+            z = z * std + mean
+        return self.readouts[k](z).transpose(1, 2)
+
+    @torch.no_grad()
+    def set_latent_statistics(self, statistics: dict[str, tuple[Tensor, Tensor]]) -> None:
+        """Mean and std (D,) of E_k's outputs over the training split's valid frames."""
+        for i, k in enumerate(MODALITIES):
+            self.latent_mean[i].copy_(statistics[k][0])
+            self.latent_std[i].copy_(statistics[k][1].clamp(min=1e-5))
+
+    @torch.no_grad()
+    def fit_linear(self, latents: Latents, valid: Tensor) -> None:
+        """Fits the linear-Gaussian skip to the training latents (N, D, L); nothing to do without preconditioning."""
+        if self.linear is not None:
+            padded, mask = self._pad(latents, valid)
+            self.linear.fit(padded, mask)
+
+    def _pad(self, latents: Latents, valid: Tensor) -> tuple[Latents, Tensor]:
+        """Zero padding on the right to the score network's length; padding frames of the latents become 0."""
+        frames = max(round_up(valid.shape[1]), self.frames)
+        more = frames - valid.shape[1]
+        mask = nn.functional.pad(valid, (0, more))
+        whole = bool(valid.all())
+        return {k: nn.functional.pad(z if whole else z * valid[:, None], (0, more)) for k, z in latents.items()}, mask
+
+    # Scores ----------------------------------------------------------------------------------------------------------
+
+    def score_parameters(self, k: str) -> list[nn.Parameter]:
+        """What the training of s_k updates: its network and the fusion of the pair it is conditioned on."""
+        pair = next(name for name in self.pairs if k not in name.split("_"))
+        return [*self.scores[k].parameters(), *self.pairs[pair].parameters()]
+
+    def condition(self, k: str, latents: Latents, available: Tensor) -> tuple[Tensor, Tensor]:
+        """The fused condition of s_k (B, D, L) from the available others, and which rows have one (B,) bool."""
+        there = {o: available[:, MODALITIES.index(o)] for o in MODALITIES if o != k}
+        first, second = next(pair for pair in PAIRS if k not in pair)
+        a, b = latents[first], latents[second]
+        both = there[first] & there[second]
+        rows_a, rows_b = (there[first] & ~both)[:, None, None], (there[second] & ~both)[:, None, None]
+        fused = torch.where(rows_a, a, 0.0) + torch.where(rows_b, b, 0.0)
+        if bool(both.any()):
+            pair = self.pairs[f"{first}_{second}"](torch.cat([a, b], dim=1))
+            fused = torch.where(both[:, None, None], pair, fused)
+        return fused * self.config.condition_scale, there[first] | there[second]
+
+    def _skip(self, k: str, latents: Latents, available: Tensor) -> Skip:
+        """Groups the rows by what they observe; `latents` padded, unit scale."""
+        index = MODALITIES.index(k)
+        seen = available.clone()
+        seen[:, index] = False
+        groups = []
+        for row in torch.unique(seen, dim=0):
+            observed = from_mask(row.tolist())
+            rows = (seen == row).all(dim=1)
+            pick: Tensor | slice = slice(None) if bool(rows.all()) else rows.nonzero()[:, 0]
+            gaussian = self.linear.given(k, observed, latents[k].shape[2])
+            groups.append((pick, gaussian, self.linear.mean(gaussian, [latents[o][pick] for o in observed])))
+        return Skip(groups)
+
+    def _linear(self, skip: Skip, x: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        """The linear denoiser of x at std (B,), and its expected error (B,), both in the diffused scale."""
+        scale = self.config.latent_scale
+        if len(skip.groups) == 1:
+            _, gaussian, mean = skip.groups[0]
+            return self.linear.denoise(gaussian, x / scale, std / scale, mean) * scale, gaussian.error(
+                std / scale
+            ) * scale
+        out, error = torch.empty_like(x), torch.empty(len(x))
+        for rows, gaussian, mean in skip.groups:
+            level = std[rows] / scale
+            out[rows] = self.linear.denoise(gaussian, x[rows] / scale, level, mean) * scale
+            error[rows] = gaussian.error(level) * scale
+        return out, error
+
+    def _network(self, k: str, x: Tensor, std: Tensor, prepared: Prepared) -> Tensor:
+        """F(c_in x, ln std, condition) of the preconditioned score (Karras et al. 2022, Eq. 7); std (B,) or (1,)."""
+        c_in = (self.config.latent_scale**2 + std**2).rsqrt()[:, None, None]
+        return self.scores[k](c_in * x, std.log() / 4, prepared)
+
+    def published_score(self, k: str, x: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        """Network output / std(t), the published parametrisation; t (B,), condition already noised or None."""
+        return self.scores[k](x, t, self.scores[k].prepare(condition)) / self.sde.marginal_std(t)[:, None, None]
+
+    def score_loss(
+        self, k: str, latents: Latents, available: Tensor, valid: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Denoising score matching for s_k, (B,): the error of the network's target, per valid frame and channel.
+
+        Conditions on the available others of k; condition dropout and noise come from `generator`.
+        `corrected`: loss of D = skip + c F at log-normal noise levels weighted to unit variance (EDM, Eq. 8);
+        `paper`, `official`: || s std + z ||^2 at uniform t (Song et al. 2021, Eq. 7).
+        """
+        return self._losses(k, latents, available, valid, generator)[0]
+
+    @torch.no_grad()
+    def linear_loss(
+        self, k: str, latents: Latents, available: Tensor, valid: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """The same loss, noise and dropout with F = 0: the linear-Gaussian denoiser alone, which must be beaten."""
+        if self.linear is None:
+            raise ValueError(f"the preset {self.config.preset!r} has no linear-Gaussian denoiser")
+        return self._losses(k, latents, available, valid, generator, network=False)[0]
+
+    def _losses(
+        self,
+        k: str,
+        latents: Latents,
+        available: Tensor,
+        valid: Tensor,
+        generator: torch.Generator,
+        network: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        config, rows = self.config, len(valid)
+        latents, mask = self._pad(latents, valid)
+        x0 = latents[k] * config.latent_scale
+        kept = torch.rand(rows, generator=generator) >= config.condition_dropout
+        available = available & kept[:, None]
+        uniform = self.sde.eps + (1 - self.sde.eps) * torch.rand(rows, generator=generator)
+        z = torch.randn(x0.shape, generator=generator)
+        weight = mask[:, None].float()
+        count = weight.sum(dim=(1, 2)) * x0.shape[1]
+        inner = None if bool(mask.all()) else mask
+        if not config.preconditioned:
+            condition, present = self.condition(k, latents, available)
+            std = self.sde.marginal_std(uniform)[:, None, None]
+            other = z if config.condition_noise == "shared" else torch.randn(x0.shape, generator=generator)
+            prepared = self.scores[k].prepare(condition + std * other, present, inner)
+            score = self.scores[k]((x0 + std * z) * weight, uniform, prepared) / std
+            return ((score * std + z) ** 2 * weight).sum(dim=(1, 2)) / count, uniform
+        log_std = math.log(config.latent_scale) + LOG_NORMAL_SHIFT
+        log_std = log_std + LOG_NORMAL_SPREAD * torch.randn(rows, generator=generator)
+        log_normal = torch.rand(rows, generator=generator) < LOG_NORMAL_SHARE
+        std = torch.where(log_normal, log_std.exp(), self.sde.marginal_std(uniform)).clamp(MIN_STD, self.sde.std(1.0))
+        x = (x0 + std[:, None, None] * z) * weight
+        with torch.no_grad():
+            skip, c = self._linear(self._skip(k, latents, available), x, std)
+            target = (x0 - skip) / c[:, None, None]
+        if not network:
+            return (target**2 * weight).sum(dim=(1, 2)) / count, std
+        condition, present = self.condition(k, latents, available)
+        out = self._network(k, x, std, self.scores[k].prepare(condition, present, inner))
+        return ((out - target) ** 2 * weight).sum(dim=(1, 2)) / count, std
+
+    def estimator(
+        self,
+        k: str,
+        latents: Latents,
+        available: tuple[str, ...],
+        valid: Tensor,
+        *,
+        guidance: float = 1.0,
+        seeds: Sequence[int] = (),
+    ):
+        """One network evaluation of s_k as a function (x, t) -> Estimate; everything independent of x is computed here.
+
+        `latents` padded. Guidance w: D_u + w (D_c - D_u), so 0 is unconditional and 1 conditional.
+        """
+        config, network = self.config, self.scores[k]
+        rows = len(valid)
+        mask = None if bool(valid.all()) else valid
+        weight = 1.0 if mask is None else mask[:, None].float()
+        there = torch.tensor([k2 in available and k2 != k for k2 in MODALITIES]).expand(rows, -1)
+        condition = None if guidance == 0 or not bool(there.any()) else self.condition(k, latents, there)[0]
+        if config.preconditioned:
+            branches = []
+            if condition is not None:
+                branches.append((guidance, network.prepare(condition, None, mask), self._skip(k, latents, there)))
+            if condition is None or guidance != 1:
+                share = 1.0 if condition is None else 1 - guidance
+                branches.append((share, network.prepare(None, None, mask), self._skip(k, latents, there & False)))
+
+            def estimate(x: Tensor, t: float) -> Estimate:
+                std = torch.tensor([self.sde.std(t)], dtype=x.dtype)
+                denoised = 0.0
+                for share, prepared, skip in branches:
+                    linear, c = self._linear(skip, x * weight, std)
+                    out = self._network(k, x * weight, std, prepared)
+                    denoised = denoised + share * (linear + c[:, None, None] * out)
+                denoised = denoised * weight
+                return Estimate((denoised - x) / std**2, denoised)
+
+            return estimate
+
+        noise = Noise([noise_seed(s, k, "condition") for s in seeds], config.latent_channels, valid.shape[1])
+        free = network.prepare(None, None, mask)
+
+        def published(x: Tensor, t: float) -> Estimate:
+            time, std = torch.tensor([t], dtype=x.dtype), self.sde.std(t)
+            score = 0.0
+            if condition is not None:
+                noised = condition if config.condition_noise == "none" else condition + std * noise()
+                score = guidance * network(x * weight, time, network.prepare(noised, None, mask)) / std
+            if condition is None or guidance != 1:
+                score = score + (1 if condition is None else 1 - guidance) * network(x * weight, time, free) / std
+            return Estimate(score * weight, (x + std**2 * score) * weight)
+
+        return published
+
+    # Recovery --------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def stream(
+        self,
+        latents: Latents,
+        available: Sequence[str],
+        *,
+        valid: Tensor,
+        seeds: Sequence[int],
+        sampler: str | None = None,
+        steps: int | None = None,
+        guidance: float = 1.0,
+    ) -> Iterator[dict[str, Step]]:
+        """Recovers the modalities missing from `available`, in lockstep; every row has the same pattern.
+
+        The steps' states are in the diffused scale and as long as the score network needs them (`crop` cuts them).
+        A row's result depends on its own seed only. Raises ValueError for a sampler, steps or guidance not allowed.
+        """
+        name = sampler or self.config.sampler
+        chosen = get_sampler(name)
+        steps = check_steps(
+            self.config.steps if steps is None and name == self.config.sampler else steps or chosen.steps
+        )
+        if not (isinstance(guidance, int | float) and math.isfinite(guidance) and 0 <= guidance <= 8):
+            raise ValueError(f"guidance: {guidance!r} is not allowed; a number from 0 to 8 is")
+        if len(seeds) != len(valid):
+            raise ValueError(f"{len(seeds)} seeds were given for {len(valid)} rows; one a row is needed")
+        available = ordered(available)
+        padded, mask = self._pad(latents, valid)
+        grid, paths = chosen.grid(self.sde, steps), {}
+        tweedie = self.config.tweedie or name != "euler-maruyama"
+        for k in missing(available):
+            estimate = self.estimator(k, padded, available, mask, guidance=guidance, seeds=seeds)
+            noise = Noise([noise_seed(s, k) for s in seeds], self.config.latent_channels, mask.shape[1])
+            paths[k] = chosen.run(estimate, self.sde, self.sde.prior(noise()), grid, noise, tweedie)
+        while True:
+            try:
+                yield {k: next(path) for k, path in paths.items()}
+            except StopIteration:
+                return
+
+    def crop(self, x: Tensor, frames: int) -> Tensor:
+        """A state of a recovery as latents of `frames` frames: unscaled, without the padding."""
+        return x[..., :frames] / self.config.latent_scale
+
+    @torch.no_grad()
+    def recover(
+        self,
+        latents: Latents,
+        available: Tensor,
+        *,
+        valid: Tensor,
+        seeds: Sequence[int],
+        sampler: str | None = None,
+        steps: int | None = None,
+        guidance: float = 1.0,
+    ) -> Latents:
+        """Latents with the rows' missing modalities drawn from p(missing | available); `available` (B, 3) bool.
+
+        What is missing is never read. Rows with the same pattern run together; complete rows stay as they are.
+        """
+        out = {k: z.clone() for k, z in latents.items()}
+        for row in torch.unique(available, dim=0):
+            names = from_mask(row.tolist())
+            if not missing(names):
+                continue
+            rows = (available == row).all(dim=1).nonzero()[:, 0]
+            hidden = {k: z[rows] if k in names else torch.zeros_like(z[rows]) for k, z in latents.items()}
+            path = self.stream(
+                hidden,
+                names,
+                valid=valid[rows],
+                seeds=[seeds[i] for i in rows.tolist()],
+                sampler=sampler,
+                steps=steps,
+                guidance=guidance,
+            )
+            last = None
+            for last in path:  # noqa: B007
+                pass
+            for k, step in last.items():
+                out[k][rows] = self.crop(step.x, valid.shape[1])
+        return out
+
+    @torch.no_grad()
+    def conditional_mean(self, latents: Latents, available: Tensor, valid: Tensor) -> Latents:
+        """Like `recover`, with (nearly) E[x0 | available]: the denoised estimate at the highest noise level."""
+        out = {k: z.clone() for k, z in latents.items()}
+        for row in torch.unique(available, dim=0):
+            names = from_mask(row.tolist())
+            rows = (available == row).all(dim=1).nonzero()[:, 0]
+            hidden = {k: z[rows] if k in names else torch.zeros_like(z[rows]) for k, z in latents.items()}
+            padded, mask = self._pad(hidden, valid[rows])
+            for k in missing(names):
+                seeds = [0] * len(rows)
+                estimate = self.estimator(k, padded, names, mask, seeds=seeds)
+                x = self.sde.prior(Noise(seeds, self.config.latent_channels, mask.shape[1])())
+                out[k][rows] = self.crop(estimate(x, 1.0).denoised, valid.shape[1])
+        return out
+
+    def reconstruct(self, k: str, z: Tensor, valid: Tensor | None = None) -> Tensor:
+        """D_k of recovered latents (B, D, L)."""
+        whole = valid is None or bool(valid.all())
+        return self.reconstructors[k](z, None if whole else valid[:, None].float())
+
+    def predict(self, latents: Latents, valid: Tensor | None = None) -> Tensor:
+        """T_k: sentiment (B,) from latents of the three modalities, true or recovered; (B, outputs) if several."""
+        out = self.fusion(latents, valid)
+        return out[:, 0] if self.config.outputs == 1 else out
