@@ -46,7 +46,9 @@ class Clip:
                 raise ValueError(f"clip {self.id!r}: features of {k!r} are absent; needed: {', '.join(MODALITIES)}")
             x = self.features[k]
             if x.ndim != 2 or 0 in x.shape:
-                raise ValueError(f"clip {self.id!r}: {k} has shape {x.shape}; expected (frames, width), both at least 1")
+                raise ValueError(
+                    f"clip {self.id!r}: {k} has shape {x.shape}; expected (frames, width), both at least 1"
+                )
             if not np.isfinite(x).all():
                 raise ValueError(f"clip {self.id!r}: {k} holds values that are not finite")
 

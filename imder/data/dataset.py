@@ -115,6 +115,8 @@ def write_feature_set(
             (stage / relative).write_bytes(content)
         FeatureSet(stage)  # whatever the reader would refuse is not put in place
         _swap(stage, target)
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(stage), str(target))) from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return FeatureSet(target)
@@ -269,8 +271,8 @@ class FeatureSet:
                     f"{where}: {len(self.feature_names[k])} feature_names of {k}, its width is {self.feature_dims[k]}"
                 )
         self.vocabulary = self._read_vocabulary()
-        self._redraw_ids: list[str] = list(info.get("redraws", ()))
-        self._redraws = self._open_redraws() if self._redraw_ids else {}
+        self.redraw_ids: list[str] = list(info.get("redraws", ()))
+        self._redraws = self._open_redraws() if self.redraw_ids else {}
 
     @classmethod
     def open(cls, source: str | Path) -> FeatureSet:
@@ -301,9 +303,9 @@ class FeatureSet:
 
     def redraws(self, clip_id: str) -> dict[str, np.ndarray] | None:
         """True draws from p(voice, face | language) of a synthetic clip, {k: (N, L, F)}, where they are stored."""
-        if clip_id not in self._redraw_ids:
+        if clip_id not in self.redraw_ids:
             return None
-        i = self._redraw_ids.index(clip_id)
+        i = self.redraw_ids.index(clip_id)
         return {k: rows[i : i + 1][0] for k, rows in self._redraws.items()}
 
     @cached_property
@@ -335,15 +337,15 @@ class FeatureSet:
 
     def _open_redraws(self) -> dict[str, _Rows]:
         path = self.folder / "redraws.safetensors"
-        for clip_id in self._redraw_ids:
+        for clip_id in self.redraw_ids:
             if clip_id not in self._places:
                 raise ValueError(f"{self.folder / 'data.json'}: redraws name the clip {clip_id!r}, which is not there")
         handle = _open_tensors(path)
         rows = {k: _Rows(handle, k, path, rank=4) for k in ("audio", "vision")}
         for k, stored in rows.items():
-            if stored.shape[0] != len(self._redraw_ids) or stored.shape[-1] != self.feature_dims[k]:
+            if stored.shape[0] != len(self.redraw_ids) or stored.shape[-1] != self.feature_dims[k]:
                 raise ValueError(
-                    f"{path}: {k} has shape {stored.shape}; expected {len(self._redraw_ids)} clips of width "
+                    f"{path}: {k} has shape {stored.shape}; expected {len(self.redraw_ids)} clips of width "
                     f"{self.feature_dims[k]}"
                 )
         return rows
