@@ -1,0 +1,100 @@
+"""`python -m imder data`: convert a file of features, say what a data set holds, build the bundled corpus."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from imder.data.convert import convert
+from imder.data.dataset import BUNDLED, FeatureSet
+from imder.modality import MODALITIES, NAMES
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verbs convert, info and build."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="convert|info|build")
+
+    verb = verbs.add_parser("convert", help="an npz of features to a data set folder")
+    verb.add_argument("file", type=Path, metavar="FILE", help="npz with {split}_{text,audio,vision,label,...}")
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
+    verb.add_argument("--title", help="the name shown in the page (default: the file's)")
+    verb.add_argument("--label-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="default: from the labels")
+
+    verb = verbs.add_parser("info", help="what a data set holds")
+    verb.add_argument("path", metavar="PATH", help="a data set folder, or 'bundled'")
+    verb.add_argument("--measure", action="store_true", help="also fit simple models: how hard the data set is")
+
+    verb = verbs.add_parser("build", help="build the bundled corpus from one seed")
+    verb.add_argument("--out", type=Path, default=BUNDLED, metavar="DIR", help="default: where the bundled corpus is")
+    verb.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    verb.add_argument("--clips", type=int, nargs=3, default=(1400, 200, 400), metavar=("TRAIN", "VALID", "TEST"))
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs the verb; a fault is a ValueError of one sentence."""
+    try:
+        return {"convert": _convert, "info": _info, "build": _build}[args.verb](args)
+    except OSError as error:
+        raise ValueError(f"{error.filename or 'file system'}: {error.strerror or error}") from None
+
+
+def _convert(args: argparse.Namespace) -> int:
+    bounds = tuple(args.label_range) if args.label_range else None
+    data, said = convert(args.file, args.out, title=args.title, label_range=bounds)
+    print(summary(data))
+    for sentence in said:
+        print(f"- {sentence}")
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    data = FeatureSet.open(args.path)
+    print(summary(data))
+    if args.measure:
+        from imder.data.corpus.report import measure
+
+        print(measure(data))
+    return 0
+
+
+def _build(args: argparse.Namespace) -> int:
+    from imder.data.corpus.build import build  # needs espeak-ng, librosa and the language encoder
+
+    build(args.out, seed=args.seed, clips=tuple(args.clips))
+    print(summary(FeatureSet.open(args.out)))
+    return 0
+
+
+def summary(data: FeatureSet) -> str:
+    """What a data set holds: clips, shapes, lengths and labels of each split."""
+    label = f"{data.label_name}, {data.label_range[0]:g} to {data.label_range[1]:g}"
+    if data.label_classes:
+        label += f" ({', '.join(data.label_classes)})"
+    lines = [
+        f"{data.title} ({data.name}, {'synthetic' if data.synthetic else 'not synthetic'}, {data.fingerprint})",
+        data.note,
+        f"label   {label}",
+    ]
+    for split in data.splits:
+        clips = data.split(split)
+        labels = np.array([clip.label for clip in clips])
+        lines.append(
+            f"{split:7} {len(clips)} clips of {len(data.videos(split))} videos, label {labels.min():g} to "
+            f"{labels.max():g}, mean {labels.mean():.2f}"
+        )
+        for k in MODALITIES:
+            lengths = [clip.lengths[k] for clip in clips]
+            lines.append(
+                f"        {k:7} {NAMES[k]:8} {data.feature_dims[k]:4} wide, "
+                f"frames {min(lengths)} / {np.median(lengths):g} / {max(lengths)} (min / median / max)"
+            )
+    with_sound = sum(clip.sound is not None for split in data.splits for clip in data.split(split))
+    if with_sound:
+        lines.append(f"sound   {with_sound} clips")
+    if data.vocabulary:
+        lines.append(f"words   {len(data.vocabulary[0])} with a vector")
+    if data.redraw_ids:
+        lines.append(f"redraws {len(data.redraw_ids)} clips performed again")
+    return "\n".join(line for line in lines if line)
