@@ -1,0 +1,68 @@
+"""`python -m imder train`: the three stages into a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from imder.training.config import TrainingConfig, add_flags, from_flags
+from imder.training.loop import Interrupted
+from imder.training.run import Complete, train
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags; the recipe's come from the fields of TrainingConfig."""
+    parser.add_argument("--data", default="bundled", help="'bundled' or a data set folder (default bundled)")
+    parser.add_argument("--out", required=True, help="run folder; an unfinished training in it is continued")
+    parser.add_argument("--half", action="store_true", help="store the weights in half precision")
+    parser.add_argument("--model", default="{}", metavar="JSON", help="fields of the model that differ from the preset")
+    add_flags(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Exit status 0 when the run is complete, 130 when it was interrupted and saved."""
+    config = from_flags(args)
+    try:
+        metrics = train(
+            args.data, args.out, config, model=_overrides(args.model), half=args.half, command=command_of(args, config)
+        )
+    except Complete as there:
+        print(f"{there}; nothing was changed")
+        return 0
+    except Interrupted as where:
+        print(f"stopped, {where}; everything is saved, the same command goes on from here", file=sys.stderr)
+        return 130
+    recovered = ", ".join(f"{name} {x['recovered']:.2f}" for name, x in metrics["mae_by_pattern"].items())
+    print(
+        f"{args.out}: complete; validation MAE {metrics['mae']['complete']:.3f} with everything, recovered: {recovered}"
+    )
+    return 0
+
+
+def _overrides(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"model: {text!r} is not JSON ({error.msg})") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"model: {text!r} is not allowed; a JSON object is")
+    return {name: tuple(x) if isinstance(x, list) else x for name, x in value.items()}
+
+
+def command_of(args: argparse.Namespace, config: TrainingConfig) -> str:
+    """The command as a reader would type it; of absolute paths the last part only."""
+    words = ["python", "-m", "imder", "train"]
+    for name, path in (("data", args.data), ("out", args.out)):
+        words += [f"--{name}", Path(path).name if Path(path).is_absolute() else path]
+    words += ["--preset", config.preset]
+    words += ["--quick"] * args.quick + ["--half"] * args.half
+    for name, value in config.essential.items():
+        if name in vars(args) and name != "preset":
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    if args.model != "{}":
+        words += ["--model", args.model]
+    return shlex.join(words)

@@ -1,0 +1,103 @@
+"""`TrainingConfig`: every number of the three stages, and the command-line flags made from it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+PRESETS = ("corrected", "paper", "official")
+
+
+def _number(default: float, help: str, low: float = 0.0, high: float = math.inf, **metadata: Any) -> Any:
+    return field(default=default, metadata={"help": help, "low": low, "high": high, **metadata})
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The recipe. Fields marked `free` may differ when an interrupted run goes on: results do not depend on them."""
+
+    preset: str = field(default="corrected", metadata={"help": f"model preset: {', '.join(PRESETS)}"})
+    seed: int = _number(0, "seed of weights, order of clips, noise and dropout", 0, 2**31 - 1)
+    limit: int = _number(0, "use at most this many clips of each split, spread evenly; 0 for all", 0)
+    batch: int = _number(32, "clips an update", 1)
+    least: int = _number(300, "updates of a job that is counted in epochs, at least (small data)", 1)
+    # Stage 1: E_k, T_k and readouts on complete clips, then T_k again on frozen E_k.
+    encode_epochs: int = _number(12, "stage 1a: epochs of E_k, T_k and readouts", 1)
+    encode_lr: float = _number(1e-3, "stage 1a: learning rate", 1e-9, 1)
+    readout_weight: float = _number(0.3, "stage 1a: weight of the readouts' squared error in the loss")
+    text_readout_weight: float = _number(0.3, "stage 1a: the same for language")
+    fuse_epochs: int = _number(7, "stage 1b: epochs of T_k on frozen E_k", 1)
+    fuse_lr: float = _number(5e-4, "stage 1b: learning rate", 1e-9, 1)
+    fuse_decay: float = _number(0.05, "stage 1b: weight decay", 0, 10)
+    fuse_dropout: float = _number(0.3, "dropout in T_k from stage 1b on", 0, 0.9)
+    # Stage 2: score networks, one job a modality.
+    score_updates: int = _number(2500, "stage 2: updates of each score network", 1)
+    score_lr: float = _number(1e-3, "stage 2: learning rate", 1e-9, 1)
+    score_warmup: int = _number(100, "stage 2: updates of linear warm-up", 0)
+    score_floor: float = _number(0.02, "stage 2: share of the learning rate left at the end", 0, 1)
+    score_decay: float = _number(0.01, "stage 2: weight decay", 0, 10)
+    score_valid: int = _number(250, "stage 2: updates between validations", 1)
+    ema: float = _number(0.999, "stage 2: decay of the averaged weights", 0, 0.999999)
+    # Stage 3: D_k and T_k on recovered features.
+    passes: int = _number(4, "stage 3: draws of every training clip, each with a random pattern", 1)
+    valid_draws: int = _number(1, "stage 3: draws of every validation clip and pattern", 1)
+    recover_epochs: int = _number(8, "stage 3: epochs of D_k and T_k", 1)
+    reconstruct_lr: float = _number(1e-3, "stage 3: learning rate of D_k", 1e-9, 1)
+    fusion_lr: float = _number(3e-4, "stage 3: learning rate of T_k", 1e-9, 1)
+    recover_decay: float = _number(0.01, "stage 3: weight decay", 0, 10)
+    reconstruct_weight: float = _number(0.3, "stage 3: weight of the squared error of the missing rows after D_k")
+    complete: float = _number(0.25, "stage 3: share of clips with nothing missing", 0, 1)
+    workers: int = _number(2, "processes at a time; 0 works in this one", 0, 64, free=True)
+    checkpoint_seconds: float = _number(60.0, "seconds between checkpoints", 0, free=True)
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset: {self.preset!r} is unknown; allowed: {', '.join(PRESETS)}")
+        for f in dataclasses.fields(self):
+            if "low" not in f.metadata:
+                continue
+            value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
+            kind = int if isinstance(f.default, int) else (int, float)
+            name = "a whole number" if kind is int else "a number"
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+                allowed = f"{name} of at least {low}" if high == math.inf else f"{name} from {low} to {high}"
+                raise ValueError(f"{f.name.replace('_', '-')}: {value!r} is not allowed; {allowed} is")
+
+    @property
+    def essential(self) -> dict[str, Any]:
+        """The fields that decide the result, as JSON types."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.metadata.get("free")}
+
+
+#: What `--quick` changes: the whole line, really trained but short.
+QUICK: dict[str, Any] = {
+    "least": 60,
+    "encode_epochs": 2,
+    "fuse_epochs": 1,
+    "score_updates": 150,
+    "score_warmup": 20,
+    "score_valid": 75,
+    "ema": 0.97,
+    "passes": 1,
+    "recover_epochs": 1,
+}
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """One flag a field; a flag that is not given leaves the default, or what `--quick` says."""
+    for f in dataclasses.fields(TrainingConfig):
+        text = f"{f.metadata['help']} (default {f.default}"
+        text += f", quick {QUICK[f.name]})" if f.name in QUICK else ")"
+        flag = "--" + f.name.replace("_", "-")
+        parser.add_argument(flag, type=type(f.default), default=argparse.SUPPRESS, metavar="X", help=text)
+    parser.add_argument("--quick", action="store_true", help="a short training that goes through all stages")
+
+
+def from_flags(args: argparse.Namespace) -> TrainingConfig:
+    """The configuration that the parsed flags describe."""
+    names = {f.name for f in dataclasses.fields(TrainingConfig)}
+    given = {name: value for name, value in vars(args).items() if name in names}
+    return TrainingConfig(**((QUICK if args.quick else {}) | given))

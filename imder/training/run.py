@@ -1,0 +1,251 @@
+"""`train`: the whole training in a run folder, which the same call continues after an interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imder import hub
+from imder.data.dataset import FeatureSet
+from imder.modality import MODALITIES, PATTERNS, symbols
+from imder.samplers import get_sampler
+from imder.training.checkpoint import DamagedError, locked
+from imder.training.config import TrainingConfig
+from imder.training.loop import Interrupted, Reporter
+from imder.training.pool import run_jobs
+from imder.training.progress import Progress
+from imder.training.stages import Bench, cost, phases, run, zero_fill
+
+#: The working folder inside a run; it is removed when the run is complete.
+WORK = ".training"
+
+
+class Complete(Exception):
+    """The run is there already; nothing was done."""
+
+
+def train(
+    data: str | Path,
+    out: str | Path,
+    config: TrainingConfig,
+    *,
+    model: dict[str, Any] | None = None,
+    half: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Trains into the folder `out` and returns the metrics.
+
+    `model`: fields of ModelConfig that differ from the preset. Raises Complete when `out` holds a complete run,
+    Interrupted after SIGINT or SIGTERM with the state saved, ValueError for anything else that a person can mend.
+    """
+    out, overrides = Path(out), model or {}
+    feature_set = FeatureSet.open(data)
+    plan = {
+        "data": str(data) if str(data) == "bundled" else str(Path(data).resolve()),
+        "fingerprint": feature_set.fingerprint,
+        "config": dataclasses.asdict(config),
+        "model": overrides,
+    }
+    work = out / WORK
+    _check_folder(out, plan)
+    with locked(work / "lock") as lock, stop_on_signal() as stopping:
+        _write_plan(out, plan)
+        bench = Bench(feature_set, config, overrides, work)
+        model_config = bench.model_config()  # refuses bad overrides before anything is computed
+        sizes = {split: len(part) for split, part in bench.features.items()}
+        progress = _progress(bench, out, sizes, _evaluations(model_config))
+        try:
+            for phase in phases(config):
+                jobs = [name for name in phase if progress.parts[name] < 1]
+                if config.workers:
+                    run_jobs(work, jobs, config.workers, lock, progress.hear, stopping)
+                else:
+                    _run_here(bench, jobs, progress, stopping)
+            metrics = _finish(bench, out, progress, half, command)
+        except Interrupted:
+            raise Interrupted(progress.where()) from None
+        finally:
+            progress.close()
+        shutil.rmtree(work)
+    return metrics
+
+
+def _run_here(bench: Bench, jobs: list[str], progress: Progress, stopping: Callable[[], bool]) -> None:
+    for name in jobs:
+        if stopping():
+            raise Interrupted
+        run(bench, name, Reporter(lambda message, name=name: progress.hear(name, message), stopping))
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """SIGINT and SIGTERM only set what the yielded function returns (in the main thread; elsewhere it is False)."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = {s: signal.signal(s, lambda *_: asked.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# The run folder.
+
+
+def _essence(plan: dict[str, Any]) -> dict[str, Any]:
+    """What must be equal for two trainings to be the same one, flat."""
+    config = TrainingConfig(**plan["config"]).essential
+    return config | {"data": plan["fingerprint"]} | {f"model {name}": value for name, value in plan["model"].items()}
+
+
+def _difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:
+    there, here = json.loads(json.dumps(there)), json.loads(json.dumps(here))
+    for name in here | there:
+        if there.get(name) != here.get(name):
+            was, now = (side.get(name, "as the preset has it") for side in (there, here))
+            return f"{name.replace('_', '-')} {was}, not {now}"
+    return None
+
+
+def _check_folder(out: Path, plan: dict[str, Any]) -> None:
+    """Raises Complete or ValueError unless `out` is new, or holds this very training, unfinished."""
+    saved = out / WORK / "plan.json"
+    if saved.exists():
+        try:
+            there = _essence(json.loads(saved.read_text()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{saved}: cannot be read ({error}); choose another folder") from None
+        if difference := _difference(there, _essence(plan)):
+            raise ValueError(f"{out}: holds an unfinished training with {difference}; choose another folder")
+        return
+    if (out / hub.CONFIG).exists():
+        run = hub.load_run(out)
+        difference = _difference(run.info["training"].get("essence", {}), _essence(plan))
+        raise Complete(f"{out}: the run is complete" + (f", trained with {difference}" if difference else ""))
+    if out.exists() and (not out.is_dir() or any(path.name != WORK for path in out.iterdir())):
+        raise ValueError(f"{out}: is no run and not empty; choose an empty or a new folder")
+
+
+def _write_plan(out: Path, plan: dict[str, Any]) -> None:
+    _check_folder(out, plan)  # once more: another process may have been here before the lock
+    try:
+        staged = out / WORK / "plan.tmp"
+        staged.write_text(json.dumps(plan))
+        staged.replace(out / WORK / "plan.json")
+    except OSError as error:
+        raise ValueError(f"{out}: cannot be written ({error.strerror})") from None
+
+
+def _progress(bench: Bench, out: Path, sizes: dict[str, int], evaluations: int) -> Progress:
+    finished, costs = {}, {}
+    for phase in phases(bench.config):
+        for name in phase:
+            share = max(1, min(bench.config.workers, len(phase)))
+            costs[name] = cost(name, sizes, bench.config, evaluations) / share
+            with contextlib.suppress(DamagedError):
+                finished[name] = bench.result(name)[1]["rows"]
+    rows = {name: [Progress.row(name, row) for row in rows] for name, rows in finished.items()}
+    return Progress(costs, out / hub.LOG, rows)
+
+
+def _evaluations(model_config: Any) -> int:
+    return model_config.steps * (2 if get_sampler(model_config.sampler).title.startswith("Heun") else 1)
+
+
+# The end.
+
+
+def _finish(bench: Bench, out: Path, progress: Progress, half: bool, command: str) -> dict[str, Any]:
+    scores = [f"score-{k}" for k in MODALITIES]
+    torch.set_num_threads(1)
+    model = bench.model("encode", *scores, "recover")
+    metas = {name: bench.result(name)[1] for name in progress.costs}
+    recovered = metas["recover"]["figures"]
+    names = [symbols(p) for p in PATTERNS[:-1]]
+    zero = zero_fill(model, bench)
+    metrics = {
+        "split": "valid",
+        "clips": len(bench.features["valid"]),
+        "draws": bench.config.valid_draws,
+        "mae": {"complete": recovered[f"mae.{symbols(MODALITIES)}"], "mean": recovered["mae"]},
+        "mae_by_pattern": {name: {"recovered": recovered[f"mae.{name}"], "zero": zero[name]} for name in names},
+        "feature_error": {"draw": recovered["draw_error"], "draw_refined": recovered["refined_error"]},
+        "readout_r2": {k: metas["encode"]["figures"][f"readout_r2.{k}"] for k in MODALITIES},
+        "score": {k: metas[f"score-{k}"]["figures"] | {"update": metas[f"score-{k}"]["best_step"]} for k in MODALITIES},
+        "seconds": {name: round(meta["seconds"], 1) for name, meta in metas.items()},
+    }
+    data = bench.data
+    data_info = {
+        "name": data.name,
+        "title": data.title,
+        "fingerprint": data.fingerprint,
+        "synthetic": data.synthetic,
+        "label_name": data.label_name,
+        "label_range": list(data.label_range),
+        "feature_names": {k: list(names) for k, names in data.feature_names.items()},
+        "n_train": len(bench.features["train"]),
+        "n_valid": len(bench.features["valid"]),
+    }
+    essence = _essence(
+        {"config": dataclasses.asdict(bench.config), "fingerprint": data.fingerprint, "model": bench.overrides}
+    )
+    training = {
+        "config": bench.config.essential,
+        "essence": essence,
+        "seed": bench.config.seed,
+        "command": command,
+        "seconds": round(sum(metrics["seconds"].values()), 1),
+    }
+    hub.save_run(
+        out,
+        model,
+        bench.standardiser,
+        data_info,
+        training,
+        metrics=metrics,
+        card=card(metrics, training, data.note),
+        log=progress.all_rows(),
+        half=half,
+    )
+    return metrics
+
+
+def card(metrics: dict[str, Any], training: dict[str, Any], note: str) -> str:
+    """What the training measured, as the body of the model card."""
+    command = f"`{training['command']}`" if training["command"] else "`imder.training.train`"
+    lines = [note.strip(), ""] if note.strip() else []
+    lines += [
+        f"## Measured on the {metrics['clips']} validation clips",
+        "",
+        f"By {command}, which chose weights on these same clips; {training['seconds'] / 60:.0f} minutes of one core "
+        "in all. Figures on the test split come from `python -m imder evaluate`.",
+        "",
+        "| available | MAE, recovered | MAE, zero fill |",
+        "|---|---|---|",
+        *(f"| {name} | {x['recovered']:.3f} | {x['zero']:.3f} |" for name, x in metrics["mae_by_pattern"].items()),
+        f"| all | {metrics['mae']['complete']:.3f} | {metrics['mae']['complete']:.3f} |",
+        "",
+        f"Recovered: the prediction averaged over {metrics['draws']} draw(s) after D_k. Error of one draw in latent "
+        f"units {metrics['feature_error']['draw']:.2f}, after D_k {metrics['feature_error']['draw_refined']:.2f} "
+        "(mean fill 1), over all missing modalities of the six patterns.",
+        "",
+        "| modality | R^2 of the readout | score loss | of the linear-Gaussian denoiser | best update |",
+        "|---|---|---|---|---|",
+    ]
+    for k in MODALITIES:
+        own = metrics["score"][k]
+        linear = f"{own['linear_loss']:.3f}" if "linear_loss" in own else "-"
+        lines.append(f"| {k} | {metrics['readout_r2'][k]:.2f} | {own['score_loss']:.3f} | {linear} | {own['update']} |")
+    return "\n".join(lines)

@@ -1,0 +1,529 @@
+"""The three stages as jobs: encode (1a), fuse (1b), score-text/-audio/-vision (2), draws-* and recover (3)."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imder.data.clip import Clip, collate
+from imder.data.dataset import FeatureSet
+from imder.data.standardise import Standardiser
+from imder.modality import MODALITIES, PATTERNS, symbols, to_mask
+from imder.model import IMDer, ModelConfig
+from imder.samplers import noise_seed
+from imder.training.checkpoint import Checkpoints, DamagedError, read_folder, write_folder
+from imder.training.config import TrainingConfig
+from imder.training.loop import Interrupted, Job, Reporter, fit
+
+#: Clips at a time where nothing is learnt.
+CHUNK = 100
+
+#: Jobs by phase; those of one phase need nothing from each other.
+Phase = tuple[str, ...]
+
+
+def phases(config: TrainingConfig) -> tuple[Phase, ...]:
+    """The jobs in the order in which they can run."""
+    scores = tuple(f"score-{k}" for k in MODALITIES)
+    draws = tuple(f"draws-{i}" for i in range(config.passes))
+    return ("encode",), (*scores, "fuse"), ("draws-valid", *draws), ("recover",)
+
+
+def stage_of(job: str) -> str:
+    """The stage's number in the recipe."""
+    return {"encode": "1a", "fuse": "1b", "score": "2"}.get(job.split("-")[0], "3")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A split as tensors on one time axis: values[k] (N, L, F_k) features or (N, D, L) latents, valid (N, L)."""
+
+    values: dict[str, Tensor]
+    valid: Tensor
+    label: Tensor
+    ids: tuple[str, ...]
+    time: int  # which axis of the values is time
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """(values, valid, label) of some clips, cut to the longest of them."""
+        valid = self.valid[rows]
+        frames = int(valid.sum(1).max())
+        values = {k: x[rows].narrow(self.time, 0, frames) for k, x in self.values.items()}
+        return values, valid[:, :frames], self.label[rows]
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Row numbers in order, `CHUNK` at a time."""
+        yield from torch.arange(len(self)).split(CHUNK)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Recoveries: rows (N,) into a split, available (N, 3), values[k] (N, D, L), the true ones where available."""
+
+    rows: Tensor
+    available: Tensor
+    values: dict[str, Tensor]
+
+
+@dataclass
+class Bench:
+    """What every job of a run works on: data, configuration, changes of the model's preset, the working folder."""
+
+    data: FeatureSet
+    config: TrainingConfig
+    overrides: dict[str, Any]
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: Path) -> Bench:
+        """The bench that `plan.json` in the working folder describes."""
+        plan = json.loads((folder / "plan.json").read_text())
+        return cls(FeatureSet.open(plan["data"]), TrainingConfig(**plan["config"]), plan["model"], folder)
+
+    @cached_property
+    def clips(self) -> dict[str, list[Clip]]:
+        """The clips of the training and validation splits, `limit` of each at most."""
+        found = {}
+        for split in ("train", "valid"):
+            clips = list(self.data.split(split))
+            if not clips:
+                raise ValueError(f"data: the split {split!r} of {self.data.name!r} holds no clips; training needs some")
+            if 0 < self.config.limit < len(clips):
+                clips = [clips[i * len(clips) // self.config.limit] for i in range(self.config.limit)]
+            found[split] = clips
+        return found
+
+    @cached_property
+    def standardiser(self) -> Standardiser:
+        """Fitted on the training clips."""
+        return Standardiser.fit(self.clips["train"])
+
+    @cached_property
+    def features(self) -> dict[str, Part]:
+        """Standardised features by split."""
+        found = {}
+        for split, clips in self.clips.items():
+            batch = self.standardiser.apply(collate(clips))
+            if bad := [name for name, y in zip(batch.ids, batch.label.tolist(), strict=True) if not math.isfinite(y)]:
+                raise ValueError(f"data: the label is not a finite number for clips {', '.join(bad)}")
+            found[split] = Part(batch.features, batch.valid, batch.label, batch.ids, 1)
+        return found
+
+    def model_config(self, **changes: Any) -> ModelConfig:
+        """The preset for this data's widths and lengths."""
+        values = {"frames": self.features["train"].valid.shape[1] - 2} | self.overrides | changes
+        return ModelConfig.from_preset(self.config.preset, self.data.feature_dims, **values)
+
+    def model(self, *results: str, **changes: Any) -> IMDer:
+        """The model with the run's first weights, and on top of them what the named jobs have learnt."""
+        torch.manual_seed(noise_seed(self.config.seed, "weights"))
+        model = IMDer(self.model_config(**changes))
+        state = model.state_dict()
+        for name in results:
+            tensors, _ = self.result(name)
+            for key, x in tensors.items():
+                state[key] = x
+        model.load_state_dict(state)
+        return model.requires_grad_(False).eval()
+
+    def result(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and meta of a finished job; raises DamagedError unless it is there and whole."""
+        return read_folder(self.folder / "results" / name)
+
+    def latents(self, model: IMDer, split: str) -> Part:
+        """The model's latents of a split."""
+        part = self.features[split]
+        pieces: dict[str, list[Tensor]] = {k: [] for k in MODALITIES}
+        with torch.no_grad():
+            for rows in part.chunks():
+                for k, z in model.encode({k: x[rows] for k, x in part.values.items()}).items():
+                    pieces[k].append(z)
+        values = {k: torch.cat(z) for k, z in pieces.items()}
+        return Part(values, model.latent_valid(part.valid), part.label, part.ids, 2)
+
+
+def run(bench: Bench, name: str, report: Reporter) -> None:
+    """Runs one job from where it was and writes its result; a result that is there and whole is left alone."""
+    try:
+        bench.result(name)
+        return
+    except DamagedError as error:
+        if (bench.folder / "results" / name).exists():
+            report.warn(f"result of {name} is made again, it is damaged: {error}")
+    kind, _, which = name.partition("-")
+    tensors, meta = JOBS[kind](bench, which, report)
+    write_folder(bench.folder / "results" / name, tensors, meta)
+
+
+def _fit(bench: Bench, job: Job, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    for module in job.modules.values():
+        module.requires_grad_(True)
+    checkpoints = Checkpoints(bench.folder / "jobs" / job.name)
+    return fit(job, bench.config.seed, checkpoints, bench.config.checkpoint_seconds, report)
+
+
+def _epochs(bench: Bench, epochs: int) -> dict[str, Any]:
+    """Batch, updates and validations of a job that is counted in epochs."""
+    batch, ids = bench.config.batch, bench.features["train"].ids
+    updates = max(epochs * (len(ids) // min(batch, len(ids))), bench.config.least)
+    return {"ids": ids, "batch": batch, "every": -(-updates // epochs), "updates": updates}
+
+
+def squared_error(x: Tensor, truth: Tensor, valid: Tensor, time: int) -> Tensor:
+    """(B,) mean squared error over valid frames; `time` is the axis of frames."""
+    error = (x - truth).square().mean(3 - time)  # (B, L)
+    return (error * valid).sum(1) / valid.sum(1)
+
+
+# Stage 1a.
+
+
+def encode(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """E_k, T_k and readouts on complete clips; then latent statistics, linear denoiser and exact readouts."""
+    config, train = bench.config, bench.features["train"]
+    model = bench.model()
+    weights = {k: config.text_readout_weight if k == "text" else config.readout_weight for k in MODALITIES}
+
+    def losses(rows: Tensor, generator: torch.Generator) -> Tensor:
+        features, valid, label = train.rows(rows)
+        latents = model.encode(features)  # raw: the statistics are not set yet
+        mask = model.latent_valid(valid)
+        total = (model.predict(latents, mask) - label).abs()
+        for k in MODALITIES:
+            read = model.readouts[k](latents[k] * mask[:, None]).transpose(1, 2)
+            total = total + weights[k] * squared_error(read, features[k], valid, 1)
+        return total
+
+    modules = nn.ModuleDict({k: getattr(model, k) for k in ("encoders", "readouts", "fusion")})
+    job = Job(
+        name="encode",
+        modules=modules,
+        groups=[{"params": list(modules.parameters()), "lr": config.encode_lr, "weight_decay": 0.01}],
+        losses=losses,
+        validate=lambda: {"mae": complete_mae(model, bench.latents(model, "valid"))} | readout_r2(bench, model),
+        best=False,
+        **_epochs(bench, config.encode_epochs),
+    )
+    tensors, meta = _fit(bench, job, report)
+    modules.load_state_dict(tensors)
+    model.requires_grad_(False).eval()
+    raw = bench.latents(model, "train")
+    for k, z in raw.values.items():
+        fit_readout(model.readouts[k], z, train.values[k], raw.valid, train.valid)
+    model.set_latent_statistics({k: moments(z, raw.valid) for k, z in raw.values.items()})
+    latents = bench.latents(model, "train")
+    model.fit_linear(latents.values, latents.valid)
+    meta["figures"] |= readout_r2(bench, model)
+    others = tuple(f"{part}." for part in ("scores", "pairs", "reconstructors", "fusion"))
+    return {name: x for name, x in model.state_dict().items() if not name.startswith(others)}, meta
+
+
+def moments(z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (D,) of latents (N, D, L) over valid frames."""
+    frames = z.transpose(1, 2)[valid].double()  # (n, D)
+    return frames.mean(0).float(), frames.std(0).clamp_min(1e-6).float()
+
+
+def fit_readout(readout: nn.ConvTranspose1d, z: Tensor, features: Tensor, z_valid: Tensor, valid: Tensor) -> None:
+    """Ridge regression of features (N, L, F) on E_k's outputs (N, D, L-2) as a transposed convolution."""
+    padded = nn.functional.pad(z * z_valid[:, None], (2, 2))  # (N, D, L + 2)
+    taps = [padded.narrow(2, 2 - j, valid.shape[1]) for j in range(3)]
+    x = torch.cat(taps, 1).transpose(1, 2)[valid].double()  # (n, 3 D)
+    centre = torch.cat([x, x.new_ones(len(x), 1)], 1)
+    gram = centre.T @ centre
+    gram.diagonal()[:-1] += 1e-3 * gram.diagonal()[:-1].mean()
+    solution = torch.linalg.solve(gram, centre.T @ features[valid].double()).float()  # (3 D + 1, F)
+    with torch.no_grad():
+        readout.weight.copy_(solution[:-1].view(3, z.shape[1], -1).permute(1, 2, 0))
+        readout.bias.copy_(solution[-1])
+
+
+@torch.no_grad()
+def readout_r2(bench: Bench, model: IMDer) -> dict[str, float]:
+    """Share of each modality's variance on the validation split that the readout gives back."""
+    part = bench.features["valid"]
+    latent_valid = model.latent_valid(part.valid)[:, None]
+    found = {}
+    for k in MODALITIES:
+        truth = part.values[k]
+        raw = model.encoders[k](truth.transpose(1, 2)) * latent_valid
+        read, wanted = model.readouts[k](raw).transpose(1, 2)[part.valid], truth[part.valid]
+        variance = (wanted - wanted.mean(0)).square().sum()
+        found[f"readout_r2.{k}"] = 1 - float((read - wanted).square().sum() / variance.clamp_min(1e-12))
+    return found
+
+
+@torch.no_grad()
+def predictions(model: IMDer, part: Part) -> Tensor:
+    """(N,) predicted sentiment."""
+    return torch.cat([model.predict(*part.rows(rows)[:2]) for rows in part.chunks()])
+
+
+def complete_mae(model: IMDer, part: Part) -> float:
+    """Mean absolute error of the prediction from complete clips."""
+    return float((predictions(model, part) - part.label).abs().mean())
+
+
+# Stage 1b.
+
+
+def fuse(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """T_k from new weights on frozen latents."""
+    config = bench.config
+    model = bench.model("encode", dropout=config.fuse_dropout, output_dropout=config.fuse_dropout)
+    train, valid = bench.latents(model, "train"), bench.latents(model, "valid")
+
+    def losses(rows: Tensor, generator: torch.Generator) -> Tensor:
+        latents, mask, label = train.rows(rows)
+        return (model.predict(latents, mask) - label).abs()
+
+    modules = nn.ModuleDict({"fusion": model.fusion})
+    job = Job(
+        name="fuse",
+        modules=modules,
+        groups=[{"params": list(modules.parameters()), "lr": config.fuse_lr, "weight_decay": config.fuse_decay}],
+        losses=losses,
+        validate=lambda: {"mae": complete_mae(model, valid)},
+        **_epochs(bench, config.fuse_epochs),
+    )
+    return _fit(bench, job, report)
+
+
+# Stage 2.
+
+
+def score(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The score network of one modality, its condition a random non-empty subset of the other two."""
+    config = bench.config
+    model = bench.model("encode")
+    train, valid = bench.latents(model, "train"), bench.latents(model, "valid")
+    subsets = torch.stack([torch.from_numpy(to_mask(p)) for p in PATTERNS if which not in p])  # (3, 3)
+
+    def losses(rows: Tensor, generator: torch.Generator) -> Tensor:
+        latents, mask, _ = train.rows(rows)
+        available = subsets[torch.randint(len(subsets), (len(rows),), generator=generator)]
+        return model.score_loss(which, latents, available, mask, generator)
+
+    def measure(loss: Callable[..., Tensor]) -> float:
+        """A loss over the validation split on fixed noise, the three subsets in turn."""
+        generator = torch.Generator().manual_seed(noise_seed(config.seed, "score", which, "valid"))
+        found = []
+        for rows in valid.chunks():
+            latents, mask, _ = valid.rows(rows)
+            found.append(loss(which, latents, subsets[rows % len(subsets)], mask, generator))
+        return float(torch.cat(found).mean())
+
+    linear = {} if model.linear is None else {"linear_loss": measure(model.linear_loss)}
+    pair = next(name for name in model.pairs if which not in name.split("_"))  # fuses the other two
+    modules = nn.ModuleDict(
+        {
+            "scores": nn.ModuleDict({which: model.scores[which]}),
+            "pairs": nn.ModuleDict({pair: model.pairs[pair]}),
+        }
+    )
+    job = Job(
+        name=f"score-{which}",
+        modules=modules,
+        groups=[{"params": list(modules.parameters()), "lr": config.score_lr, "weight_decay": config.score_decay}],
+        losses=losses,
+        validate=lambda: {"score_loss": measure(model.score_loss)} | linear,
+        ids=train.ids,
+        batch=config.batch,
+        updates=config.score_updates,
+        every=config.score_valid,
+        betas=(0.9, 0.99),
+        warmup=config.score_warmup,
+        floor=config.score_floor,
+        ema=config.ema,
+    )
+    return _fit(bench, job, report)
+
+
+# Stage 3.
+
+
+def _wanted(bench: Bench, which: str) -> tuple[str, Tensor, Tensor, list[int]]:
+    """(split, rows, available, seeds) of a draws job: one pass over the training clips, or every validation pattern."""
+    config = bench.config
+    masks = torch.stack([torch.from_numpy(to_mask(p)) for p in PATTERNS[:-1]])  # (6, 3)
+    if which == "valid":
+        count = len(bench.features["valid"])
+        pattern = torch.arange(len(masks)).repeat_interleave(config.valid_draws * count)
+        draw = torch.arange(config.valid_draws).repeat_interleave(count).repeat(len(masks))
+        rows = torch.arange(count).repeat(config.valid_draws * len(masks))
+        split = "valid"
+    else:
+        count = len(bench.features["train"])
+        generator = torch.Generator().manual_seed(noise_seed(config.seed, "patterns", which))
+        pattern, rows = torch.sort(torch.randint(len(masks), (count,), generator=generator), stable=True)
+        draw, split = torch.full((count,), int(which)), "train"
+    ids = bench.features[split].ids
+    seeds = [
+        noise_seed(config.seed, "draws", split, ids[r], d) for r, d in zip(rows.tolist(), draw.tolist(), strict=True)
+    ]
+    return split, rows, masks[pattern], seeds
+
+
+def draws(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Recoveries by the default sampler, computed once; every chunk is kept: an interruption loses one at most."""
+    started = time.monotonic()
+    split, rows, available, seeds = _wanted(bench, which)
+    model = bench.model("encode", *(f"score-{k}" for k in MODALITIES))
+    part = bench.latents(model, split)
+    folder = bench.folder / "jobs" / f"draws-{which}"
+    chunks = torch.arange(len(rows)).split(CHUNK)
+    pieces: dict[str, list[Tensor]] = {k: [] for k in MODALITIES}
+    for index, at in enumerate(chunks):
+        saved = folder / f"part-{index:05d}"
+        try:
+            values, _ = read_folder(saved)
+        except DamagedError as error:
+            if saved.exists():
+                report.warn(f"draws are made again, they are damaged: {error}")
+            values = None
+        if values is None:
+            truth = {k: z[rows[at]] for k, z in part.values.items()}
+            seeds_here = [seeds[i] for i in at.tolist()]
+            values = model.recover(truth, available[at], valid=part.valid[rows[at]], seeds=seeds_here)
+            values = {k: z.contiguous() for k, z in values.items()}
+            for k, z in values.items():
+                if not torch.isfinite(z).all():
+                    raise ValueError(f"draws-{which}: a recovery of {k} is not finite, its score network is of no use")
+            write_folder(saved, values, {})
+        for k, z in values.items():
+            pieces[k].append(z)
+        report.tell({"at": index + 1, "of": len(chunks)})
+        if report.stopping() and index + 1 < len(chunks):
+            raise Interrupted
+    return {k: torch.cat(z) for k, z in pieces.items()}, {"rows": [], "seconds": time.monotonic() - started}
+
+
+def load_draws(bench: Bench, which: str) -> Draws:
+    """The result of a draws job."""
+    _, rows, available, _ = _wanted(bench, which)
+    return Draws(rows, available, bench.result(f"draws-{which}")[0])
+
+
+def refine(model: IMDer, latents: dict[str, Tensor], available: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    """D_k on the missing rows."""
+    refined = {}
+    for k, has in zip(MODALITIES, available.T, strict=True):
+        refined[k] = latents[k].clone()
+        if not has.all():
+            refined[k][~has] = model.reconstruct(k, latents[k][~has], valid[~has])
+    return refined
+
+
+def recover(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """D_k and T_k on recovered features: sentiment and, on missing rows, the true latents."""
+    config = bench.config
+    model = bench.model("encode", "fuse", dropout=config.fuse_dropout, output_dropout=config.fuse_dropout)
+    train, valid = bench.latents(model, "train"), bench.latents(model, "valid")
+    drawn = [load_draws(bench, str(i)) for i in range(config.passes)]
+    place = torch.stack([torch.argsort(d.rows) for d in drawn])  # (passes, N): where a clip's draw stands
+    judged = load_draws(bench, "valid")
+
+    def losses(rows: Tensor, generator: torch.Generator) -> Tensor:
+        truth, mask, label = train.rows(rows)
+        frames = mask.shape[1]
+        chosen = torch.randint(config.passes, (len(rows),), generator=generator).tolist()
+        whole = torch.rand(len(rows), generator=generator) < config.complete
+        where = [(drawn[p], int(place[p, r])) for p, r in zip(chosen, rows.tolist(), strict=True)]
+        available = torch.stack([d.available[i] for d, i in where]) | whole[:, None]
+        latents = {k: torch.stack([d.values[k][i, :, :frames] for d, i in where]) for k in MODALITIES}
+        latents = {k: torch.where(whole[:, None, None], truth[k], z) for k, z in latents.items()}
+        refined = refine(model, latents, available, mask)
+        total = (model.predict(refined, mask) - label).abs()
+        for k, has in zip(MODALITIES, available.T, strict=True):
+            error = squared_error(model.unit(k, refined[k]), model.unit(k, truth[k]), mask, 2)
+            total = total + config.reconstruct_weight * error * ~has
+        return total
+
+    modules = nn.ModuleDict({"reconstructors": model.reconstructors, "fusion": model.fusion})
+    groups = [
+        {"params": list(model.reconstructors.parameters()), "lr": config.reconstruct_lr},
+        {"params": list(model.fusion.parameters()), "lr": config.fusion_lr},
+    ]
+    job = Job(
+        name="recover",
+        modules=modules,
+        groups=[group | {"weight_decay": config.recover_decay} for group in groups],
+        losses=losses,
+        validate=lambda: recovered_figures(model, valid, judged),
+        **_epochs(bench, config.recover_epochs),
+    )
+    return _fit(bench, job, report)
+
+
+@torch.no_grad()
+def recovered_figures(model: IMDer, part: Part, drawn: Draws) -> dict[str, float]:
+    """MAE of the prediction averaged over draws, by pattern, their mean first; errors before and after D_k."""
+    outputs, raw, refined_error = [], [], []
+    for at in torch.arange(len(drawn.rows)).split(CHUNK):
+        rows, available = drawn.rows[at], drawn.available[at]
+        truth, mask, _ = part.rows(rows)
+        latents = {k: z[at, :, : mask.shape[1]] for k, z in drawn.values.items()}
+        refined = refine(model, latents, available, mask)
+        outputs.append(model.predict(refined, mask))
+        for found, values in ((raw, latents), (refined_error, refined)):
+            errors = [squared_error(model.unit(k, values[k]), model.unit(k, truth[k]), mask, 2) for k in MODALITIES]
+            found.append(torch.stack(errors, 1)[~available])
+    count = len(part)
+    mean = torch.cat(outputs).view(len(PATTERNS) - 1, -1, count).mean(1)  # (6, N)
+    maes = [*(mean - part.label).abs().mean(1).tolist(), complete_mae(model, part)]
+    figures = {"mae": sum(maes) / len(maes)}
+    figures |= {f"mae.{symbols(p)}": x for p, x in zip(PATTERNS, maes, strict=True)}
+    figures["draw_error"] = float(torch.cat(raw).mean())
+    figures["refined_error"] = float(torch.cat(refined_error).mean())
+    return figures
+
+
+@torch.no_grad()
+def zero_fill(model: IMDer, bench: Bench) -> dict[str, float]:
+    """MAE by pattern on the validation split when missing features are zeros in E_k's input."""
+    part = bench.features["valid"]
+    found = {}
+    for pattern in PATTERNS[:-1]:
+        values = {k: x if k in pattern else torch.zeros_like(x) for k, x in part.values.items()}
+        latents = model.encode(values)
+        found[symbols(pattern)] = complete_mae(
+            model, Part(latents, model.latent_valid(part.valid), part.label, part.ids, 2)
+        )
+    return found
+
+
+JOBS: dict[str, Callable[[Bench, str, Reporter], tuple[dict[str, Tensor], dict[str, Any]]]] = {
+    "encode": encode,
+    "fuse": fuse,
+    "score": score,
+    "draws": draws,
+    "recover": recover,
+}
+
+
+def cost(name: str, sizes: dict[str, int], config: TrainingConfig, evaluations: int) -> float:
+    """A job's expected seconds on one core at the supplement's sizes, for the progress bar."""
+    kind, _, which = name.partition("-")
+    scale = min(config.batch, sizes["train"]) / 32
+    if kind == "score":
+        return 0.13 * scale * config.score_updates
+    if kind == "draws":
+        return 0.0016 * evaluations * (6 * sizes["valid"] * config.valid_draws if which == "valid" else sizes["train"])
+    seconds, epochs = {
+        "encode": (0.4, config.encode_epochs),
+        "fuse": (0.4, config.fuse_epochs),
+        "recover": (0.6, config.recover_epochs),
+    }[kind]
+    return seconds * scale * max(config.least, epochs * max(1, sizes["train"] // config.batch))
