@@ -10,6 +10,7 @@ it (the published code) the last step is taken like the others.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Noise:
 
 def linear_grid(sde: VESDE, steps: int) -> list[float]:
     """`steps` times from 1 to `sample_eps`, equally spaced (published)."""
-    return np.linspace(1.0, sde.sample_eps, steps).tolist()
+    return torch.linspace(1.0, sde.sample_eps, steps).tolist()  # in float32, as published
 
 
 def log_grid(sde: VESDE, steps: int, low: float = MIN_STD) -> list[float]:
@@ -79,12 +80,14 @@ def euler_maruyama(
     estimate: Estimator, sde: VESDE, x: Tensor, ts: Sequence[float], noise: NoiseFn, tweedie: bool = True
 ) -> Iterator[Step]:
     """The reverse SDE by Euler-Maruyama (Song et al. 2021, Eq. 6); the published sampler is its linear grid."""
-    total, result = len(ts), x
+    total, result, dt = len(ts), x, 0.0
+    gaps = [a - b for a, b in itertools.pairwise(ts)]
+    even = total > 2 and max(gaps) - min(gaps) < 1e-5  # an even grid has one step length, whatever rounding makes of it
     for i, t in enumerate(ts):
         here = estimate(x, t)
         yield Step(i, total, t, sde.std(t), x, here.denoised, here.score, i + 1)
         if i + 1 < total:
-            dt = t - ts[i + 1]  # the published last step has the length of the one before
+            dt = gaps[0 if even else i]  # the published last step has the length of the one before
         mean = x - sde.reverse_drift(here.score, x, t) * dt if total > 1 else here.denoised
         _check(mean, i, sde.std(t))
         if i + 1 == total:
@@ -165,12 +168,17 @@ class Sampler:
     grid: Callable[[VESDE, int], list[float]]
     steps: int
     stochastic: bool
+    order: int = 1
+
+    def evaluations(self, steps: int) -> int:
+        """Network evaluations on a grid of `steps` times."""
+        return 2 * steps - 1 if self.run is heun else steps
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "dpmpp-2m": Sampler("DPM-Solver++(2M)", dpmpp_2m, log_grid, 10, False),
+    "dpmpp-2m": Sampler("DPM-Solver++(2M)", dpmpp_2m, log_grid, 10, False, 2),
     "dpmpp-2m-sde": Sampler("DPM-Solver++(2M) SDE", dpmpp_2m_sde, log_grid, 15, True),
-    "heun": Sampler("Heun, probability flow", heun, log_grid, 18, False),
+    "heun": Sampler("Heun, probability flow", heun, log_grid, 18, False, 2),
     "euler-maruyama": Sampler("Euler-Maruyama, linear t (as published)", euler_maruyama, linear_grid, 500, True),
     "euler-maruyama-log": Sampler("Euler-Maruyama, log-spaced", euler_maruyama, log_grid, 100, True),
 }

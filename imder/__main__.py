@@ -1,0 +1,45 @@
+"""`python -m imder <verb>`: the command line. Every verb is a module with `add_arguments` and `main`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+VERBS = {
+    "data": ("imder.data.cli", "build the bundled corpus, convert a feature file, say what a data set holds"),
+    "train": ("imder.training.cli", "train a model; the same command goes on where it was interrupted"),
+    "evaluate": ("imder.evaluation.cli", "measure a run, one row a figure"),
+    "golden": ("imder.model.golden", "compare our modules with arrays of the authors' published code"),
+    "push": ("imder.hub", "publish a run on the Hub"),
+}
+
+
+def parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """The argument parser; only the named verb's module is imported."""
+    top = argparse.ArgumentParser(prog="python -m imder", description="IMDer: recovery of missing modalities.")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, (module, text) in VERBS.items():
+        sub = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == verb:
+            importlib.import_module(module).add_arguments(sub)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a verb; a user's mistake is one line and exit status 2, never a trace."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    args = parser(argv[0] if argv else None).parse_args(argv)
+    try:
+        return importlib.import_module(VERBS[args.verb][0]).main(args)
+    except (ValueError, OSError, ArithmeticError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,381 @@
+"""`RecoveryPipeline`: the one way to run a recovery, whole or as a stream of what a screen shows of it."""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from imder import hub
+from imder.data import FeatureSet
+from imder.data.clip import Clip, collate
+from imder.interpret import nearest_words
+from imder.modality import check_pattern, missing
+from imder.samplers import check_steps, get_sampler, noise_seed
+from imder.trajectory import Step, displayed
+
+Arrays = dict[str, np.ndarray]
+
+MAX_DRAWS, MAX_SEED, MAX_GUIDANCE = 64, 2**31 - 1, 8.0
+CLOUD = 400  # training clips shown in the plane
+
+
+@dataclass(frozen=True)
+class RecoveryRequest:
+    """What to recover and how. `sampler` and `steps` default to the run's own. Raises ValueError if not allowed."""
+
+    clip: Clip
+    available: tuple[str, ...]
+    sampler: str | None = None
+    steps: int | None = None
+    seed: int = 0
+    guidance: float = 1.0
+    draws: int = 8
+    displayed: int = 60  # most steps kept for showing, first and last among them
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "available", check_pattern(self.available))
+        if self.sampler is not None:
+            get_sampler(self.sampler)
+        if self.steps is not None:
+            check_steps(self.steps)
+        for name, low, high in (("seed", 0, MAX_SEED), ("draws", 1, MAX_DRAWS), ("displayed", 2, 1000)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
+                raise ValueError(f"{name}: {value!r} is not allowed; a whole number from {low} to {high} is")
+        w = self.guidance
+        if isinstance(w, bool) or not isinstance(w, int | float) or not (math.isfinite(w) and 0 <= w <= MAX_GUIDANCE):
+            raise ValueError(f"guidance: {w!r} is not allowed; a number from 0 to {MAX_GUIDANCE:g} is")
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The modalities to be recovered."""
+        return missing(self.available)
+
+
+@dataclass(frozen=True)
+class RecoveryStart:
+    """What is known before the first step. Latents are in unit scale, features in raw scale."""
+
+    run_id: str
+    clip: Clip
+    available: tuple[str, ...]
+    missing: tuple[str, ...]
+    sampler: str
+    steps: int
+    nfe_total: int
+    truth: Arrays  # {k: (D, L)} of the missing modalities; shown, never read by the recovery
+    label: float
+    predictions: dict[str, float]  # complete, zero
+    cloud: Arrays  # {k: (<= 400, 2)} training clips in the plane; empty without data
+    truth_path: Arrays  # {k: (2,)}
+    readable_truth: Arrays  # {k: (L + 2, F_k)}
+
+
+@dataclass(frozen=True)
+class RecoveryChunk:
+    """C saved steps of draw 0, arrays over the steps; `first` is the index of the first among the saved."""
+
+    run_id: str
+    first: int
+    step: np.ndarray
+    t: np.ndarray
+    std: np.ndarray
+    nfe: np.ndarray
+    state: Arrays  # {k: (C, D, L)} x_t
+    denoised: Arrays  # {k: (C, D, L)} E[x0 | x_t]
+    reconstructed: Arrays  # {k: (C, D, L)} D_k of the estimate
+    path_state: Arrays  # {k: (C, 2)}
+    path_denoised: Arrays
+    error: Arrays  # {k: (C,)} of the estimate, see evaluation
+    error_reconstructed: Arrays
+    score_norm: Arrays  # root mean square a dimension
+    prediction: np.ndarray  # (C,)
+    readable: Arrays  # {k: (C, L + 2, F_k)}
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """The result: the recovered latents (N draws, D, L) in unit scale and what follows from them."""
+
+    run_id: str
+    request: RecoveryRequest
+    sampler: str
+    steps: int
+    latents: Arrays  # {k: (N, D, L)} draws, before D_k
+    reconstructed: Arrays  # {k: (N, D, L)} after D_k
+    predictions: dict[str, float]  # complete, zero, recovered, label
+    draws: np.ndarray  # (N,) prediction of each draw
+    interval: tuple[float, float]  # 5 % and 95 % quantile of `draws`
+    feature_error: dict[str, dict[str, float]]  # {k: draw, draw_refined, mean, mean_refined}
+    words: list[list[tuple[str, float]]]  # nearest words and their share over draws, if language was recovered
+    readable_draws: Arrays  # {k: (N, L + 2, F_k)}
+    nfe: int
+    seconds: float
+
+
+class RecoveryPipeline:
+    """A run with the data set it is shown on. Thread-safe after construction: nothing is kept between calls."""
+
+    def __init__(self, run: hub.Run, data: FeatureSet | None = None, notice: str | None = None) -> None:
+        self.run, self.data, self.notice = run, data, notice
+        self.model = run.model.eval()
+        if data is not None:
+            expected = dict(run.model.config.feature_dims)
+            if dict(data.feature_dims) != expected:
+                raise ValueError(
+                    f"the run {run.source} was trained on features of widths {expected}; "
+                    f"the data set {data.name!r} has {dict(data.feature_dims)}"
+                )
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path | None = None, *, data: str | Path | FeatureSet | None = "bundled"
+    ) -> RecoveryPipeline:
+        """A run folder, a Hub repository `owner/name[@revision]`, or None for the bundled checkpoint.
+
+        Where the Hub cannot serve, the bundled checkpoint does and `notice` says so.
+        """
+        run, notice = hub.load(source)
+        if data is not None and not isinstance(data, FeatureSet):
+            data = FeatureSet.open(data)
+        return cls(run, data, notice)
+
+    # What does not depend on a request -------------------------------------------------------------------------------
+
+    @cached_property
+    def planes(self) -> dict[str, PCA]:
+        """The plane of the two leading directions of each modality's training latents; empty without data."""
+        return self._training_plane[0]
+
+    @cached_property
+    def cloud(self) -> Arrays:
+        """{k: (<= 400, 2)} training clips in their plane."""
+        return self._training_plane[1]
+
+    @cached_property
+    def _training_plane(self) -> tuple[dict[str, PCA], Arrays]:
+        if self.data is None:
+            return {}, {}
+        clips = self.data.split(self.data.splits[0])
+        latents: dict[str, list[Tensor]] = {}
+        for at in range(0, len(clips), 256):
+            batch = self.run.standardiser.apply(collate([clips[i] for i in range(at, min(at + 256, len(clips)))]))
+            for k, z in self._encode(batch.features, batch.valid).items():
+                latents.setdefault(k, []).append(self._fixed(self.model.unit(k, z)))
+        planes, clouds = {}, {}
+        for k, rows in latents.items():
+            flat = torch.cat(rows).numpy()
+            planes[k] = PCA(2, svd_solver="randomized", random_state=0).fit(flat)
+            pick = np.linspace(0, len(flat) - 1, min(CLOUD, len(flat))).astype(int)
+            clouds[k] = planes[k].transform(flat[pick]).astype(np.float32)
+        return planes, clouds
+
+    def warm_up(self) -> None:
+        """Computes now what the first recovery would wait for."""
+        _ = self.planes
+        if self.data is not None:
+            clip = self.data.split(self.data.splits[-1])[0]
+            for k in self.model.config.feature_dims:
+                self(RecoveryRequest(clip, (k,), steps=2, draws=1))
+
+    @torch.no_grad()
+    def _encode(self, features: dict[str, Tensor], valid: Tensor) -> dict[str, Tensor]:
+        mask = self.model.latent_valid(valid)[:, None]
+        return {k: z * mask for k, z in self.model.encode(features).items()}
+
+    def _fixed(self, z: Tensor) -> Tensor:
+        """Latents (..., D, L) flattened at the model's number of frames, so that clips of any length share a plane."""
+        frames = self.model.config.frames
+        if z.shape[-1] < frames:
+            z = torch.nn.functional.pad(z, (0, frames - z.shape[-1]))
+        return z[..., :frames].flatten(-2)
+
+    def _in_plane(self, k: str, z: Tensor) -> np.ndarray:
+        if k not in self.planes:
+            return np.zeros((*z.shape[:-2], 0), dtype=np.float32)
+        return self.planes[k].transform(self._fixed(z).reshape(-1, self.planes[k].n_features_in_).numpy()).astype("f4")
+
+    def _readable(self, k: str, z: Tensor) -> np.ndarray:
+        """Latents (N, D, L) as raw features (N, L + 2, F_k)."""
+        return self.run.standardiser.invert(k, self.model.read(k, z).numpy()).astype(np.float32)
+
+    # Recovery --------------------------------------------------------------------------------------------------------
+
+    def __call__(self, request: RecoveryRequest) -> Recovery:
+        """The whole recovery."""
+        last = None
+        for last in self.stream(request, interval=math.inf):  # noqa: B007
+            pass
+        return last
+
+    def stream(
+        self, request: RecoveryRequest, interval: float = 0.25
+    ) -> Iterator[RecoveryStart | RecoveryChunk | Recovery]:
+        """RecoveryStart, then chunks of steps (the first with the first step alone, others every `interval` seconds),
+        then the Recovery. The same request gives the same numbers, whatever else runs."""
+        return _Session(self, request).play(interval)
+
+
+def feature_error(z: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared error a dimension in unit latents, over the last two axes (evaluation.md, section 2)."""
+    return ((z - truth) ** 2).mean(dim=(-2, -1))
+
+
+class _Session:
+    """One recovery: the clip's latents, and what is made of every saved step."""
+
+    def __init__(self, pipeline: RecoveryPipeline, request: RecoveryRequest) -> None:
+        self.pipeline, self.model, self.request = pipeline, pipeline.model, request
+        config = self.model.config
+        self.sampler = request.sampler or config.sampler
+        own = config.steps if self.sampler == config.sampler else get_sampler(self.sampler).steps
+        self.steps = check_steps(request.steps or own)
+        # Network evaluations of a step's estimate: one a modality, two with guidance (with and without condition).
+        self.evaluations = len(request.missing) * (1 if request.guidance in (0, 1) else 2)
+        self.run_id = uuid.uuid4().hex[:12]
+
+    @torch.no_grad()
+    def play(self, interval: float) -> Iterator[RecoveryStart | RecoveryChunk | Recovery]:
+        began, request, model = time.perf_counter(), self.request, self.model
+        batch = self.pipeline.run.standardiser.apply(collate([request.clip]))
+        self.latents = self.pipeline._encode(batch.features, batch.valid)
+        self.valid = model.latent_valid(batch.valid)
+        self.truth = {k: model.unit(k, self.latents[k])[0] for k in request.missing}
+        zeroed = {k: x if k in request.available else torch.zeros_like(x) for k, x in batch.features.items()}
+        self.baselines = {
+            "complete": float(model.predict(self.latents, self.valid)),
+            "zero": float(model.predict(self.pipeline._encode(zeroed, batch.valid), self.valid)),
+        }
+        yield self._start()
+
+        total = self.steps
+        saved = set(displayed(total, request.displayed).tolist())
+        waiting: list[dict[str, Step]] = []
+        first, told, last = 0, -math.inf, None
+        for last in model.stream(
+            {k: z.expand(request.draws, -1, -1) for k, z in self.latents.items() if k in request.available}
+            | {k: torch.zeros_like(self.latents[k]).expand(request.draws, -1, -1) for k in request.missing},
+            request.available,
+            valid=self.valid.expand(request.draws, -1),
+            seeds=[noise_seed(request.seed, request.clip.id, draw) for draw in range(request.draws)],
+            sampler=self.sampler,
+            steps=self.steps,
+            guidance=request.guidance,
+        ):
+            head = last[request.missing[0]]
+            if head.index in saved:
+                waiting.append(last)
+            if waiting and (head.index == 0 or head.last or time.perf_counter() - told >= interval):
+                yield self._chunk(first, waiting)
+                first, waiting, told = first + len(waiting), [], time.perf_counter()
+        yield self._finish(last, began)
+
+    def _start(self) -> RecoveryStart:
+        request, pipeline = self.request, self.pipeline
+        return RecoveryStart(
+            run_id=self.run_id,
+            clip=request.clip,
+            available=request.available,
+            missing=request.missing,
+            sampler=self.sampler,
+            steps=self.steps,
+            nfe_total=get_sampler(self.sampler).evaluations(self.steps) * self.evaluations,
+            truth={k: z.numpy() for k, z in self.truth.items()},
+            label=request.clip.label,
+            predictions=dict(self.baselines),
+            cloud={k: pipeline.cloud[k] for k in request.missing if k in pipeline.cloud},
+            truth_path={k: pipeline._in_plane(k, z[None])[0] for k, z in self.truth.items()},
+            readable_truth={k: request.clip.features[k] for k in request.missing},
+        )
+
+    def _predict(self, recovered: dict[str, Tensor]) -> np.ndarray:
+        """Predictions for rows of recovered (refined) latents of the missing modalities, the others as observed."""
+        rows = len(next(iter(recovered.values())))
+        latents = {k: z.expand(rows, -1, -1) for k, z in self.latents.items()} | recovered
+        return self.model.predict(latents, self.valid.expand(rows, -1)).numpy()
+
+    def _chunk(self, first: int, steps: Sequence[dict[str, Step]]) -> RecoveryChunk:
+        model, frames, request = self.model, self.valid.shape[1], self.request
+        state, denoised, refined, path = {}, {}, {}, {}
+        errors, refined_errors, norms, readable = {}, {}, {}, {}
+        latent_refined = {}
+        for k in request.missing:
+            x = model.crop(torch.stack([step[k].x[0] for step in steps]), frames)  # (C, D, L)
+            d = model.crop(torch.stack([step[k].denoised[0] for step in steps]), frames)
+            r = model.reconstruct(k, d)
+            latent_refined[k] = r
+            units = [model.unit(k, z) for z in (x, d, r)]
+            state[k], denoised[k], refined[k] = (z.numpy() for z in units)
+            path[k] = [self.pipeline._in_plane(k, z) for z in units[:2]]
+            errors[k] = feature_error(units[1], self.truth[k]).numpy()
+            refined_errors[k] = feature_error(units[2], self.truth[k]).numpy()
+            norms[k] = np.array(
+                [0.0 if s[k].score is None else float(s[k].score[0].square().mean().sqrt()) for s in steps], dtype="f4"
+            )
+            readable[k] = self.pipeline._readable(k, r)
+        heads = [step[request.missing[0]] for step in steps]
+        return RecoveryChunk(
+            run_id=self.run_id,
+            first=first,
+            step=np.array([s.index for s in heads]),
+            t=np.array([s.t for s in heads]),
+            std=np.array([s.std for s in heads]),
+            nfe=np.array([s.nfe for s in heads]) * self.evaluations,
+            state=state,
+            denoised=denoised,
+            reconstructed=refined,
+            path_state={k: p[0] for k, p in path.items()},
+            path_denoised={k: p[1] for k, p in path.items()},
+            error=errors,
+            error_reconstructed=refined_errors,
+            score_norm=norms,
+            prediction=self._predict(latent_refined),
+            readable=readable,
+        )
+
+    def _finish(self, last: dict[str, Step], began: float) -> Recovery:
+        model, request, frames = self.model, self.request, self.valid.shape[1]
+        draws = {k: model.crop(last[k].x, frames) for k in request.missing}
+        refined = {k: model.reconstruct(k, z) for k, z in draws.items()}
+        predictions = self._predict(refined)
+        errors = {}
+        for k, z in draws.items():
+            mean = z.mean(dim=0, keepdim=True)
+            kinds = {
+                "draw": z[:1],
+                "draw_refined": refined[k][:1],
+                "mean": mean,
+                "mean_refined": model.reconstruct(k, mean),
+            }
+            errors[k] = {name: float(feature_error(model.unit(k, v), self.truth[k])) for name, v in kinds.items()}
+        readable = {k: self.pipeline._readable(k, z) for k, z in refined.items()}
+        words: list[list[tuple[str, float]]] = []
+        vocabulary = self.pipeline.data.vocabulary if self.pipeline.data is not None else None
+        if "text" in readable and vocabulary is not None and request.clip.words:
+            words = nearest_words(readable["text"], request.clip.words, vocabulary)
+        return Recovery(
+            run_id=self.run_id,
+            request=request,
+            sampler=self.sampler,
+            steps=self.steps,
+            latents={k: model.unit(k, z).numpy() for k, z in draws.items()},
+            reconstructed={k: model.unit(k, z).numpy() for k, z in refined.items()},
+            predictions=self.baselines | {"recovered": float(predictions.mean()), "label": request.clip.label},
+            draws=predictions,
+            interval=tuple(np.quantile(predictions, [0.05, 0.95]).tolist()),
+            feature_error=errors,
+            words=words,
+            readable_draws=readable,
+            nfe=last[request.missing[0]].nfe * self.evaluations,
+            seconds=time.perf_counter() - began,
+        )
