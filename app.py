@@ -1,0 +1,46 @@
+"""The page: `python app.py [--run SOURCE] [--data PATH]`; host and port by GRADIO_SERVER_NAME, GRADIO_SERVER_PORT."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+
+# Before torch and gradio are imported: threads of the web server obey only the environment.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "100")
+os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="imder-"))
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "2")
+os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "5")
+
+import argparse
+
+from imder.ui.jobs import Jobs
+from imder.ui.page import build
+from imder.ui.serve import serve
+from imder.ui.shelf import Shelf, bundled_runs
+
+
+def main() -> int:
+    """Opens the models and data sets that were asked for and serves the page."""
+    parser = argparse.ArgumentParser(description="IMDer Explorer, the page.")
+    parser.add_argument("--run", metavar="SOURCE", help="a run folder or a Hub repository owner/name[@revision]")
+    parser.add_argument("--data", metavar="PATH", help="a data set folder (default: the bundled corpus)")
+    args = parser.parse_args()
+    runs = ({os.path.basename(os.path.normpath(args.run)): args.run} if args.run else {}) | bundled_runs()
+    sets = ({os.path.basename(os.path.normpath(args.data)): args.data} if args.data else {}) | {"bundled": "bundled"}
+    jobs = Jobs()
+    try:
+        demo = build(Shelf(runs, sets), jobs)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    serve(demo, jobs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

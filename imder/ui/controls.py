@@ -1,0 +1,153 @@
+"""The controls column: what the visitor chooses, and the values that a handler gets from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import gradio as gr
+from gradio.components import Component
+
+from imder.data.dataset import FeatureSet
+from imder.modality import MODALITIES, NAMES
+from imder.pipeline import MAX_DRAWS, MAX_GUIDANCE, MAX_SEED, RecoveryPipeline
+from imder.samplers import MAX_STEPS, SAMPLERS
+from imder.ui.shelf import Shelf
+from imder.ui.validate import Choice
+
+SAMPLE_TEXT = 90
+EXAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The components of the column."""
+
+    sample: gr.Dropdown
+    random: gr.Button
+    examples: tuple[gr.Button, ...]
+    drop: gr.CheckboxGroup
+    recover: gr.Button
+    stop: gr.Button
+    status: gr.HTML
+    sampler: gr.Dropdown
+    steps: gr.Number
+    seed: gr.Number
+    new_seed: gr.Button
+    draws: gr.Slider
+    guidance: gr.Slider
+    model: gr.Dropdown
+    data: gr.Dropdown
+    link: gr.Button
+
+    @property
+    def values(self) -> list[Component]:
+        """What a recovery depends on, in the order of the handlers' arguments."""
+        return [self.model, self.data, *self.choice]
+
+    @property
+    def choice(self) -> list[Component]:
+        """The components of a `Choice`, in the order of its fields."""
+        return [self.sample, self.drop, self.sampler, self.steps, self.seed, self.draws, self.guidance]
+
+
+def sample_choices(data: FeatureSet) -> list[tuple[str, str]]:
+    """Every test clip as (sentence and label, id)."""
+    choices = []
+    for clip in data.split("test"):
+        text = clip.text if len(clip.text) <= SAMPLE_TEXT else clip.text[: SAMPLE_TEXT - 1].rstrip() + "…"
+        choices.append((f"{text or clip.id} ({clip.label:+.1f})", clip.id))
+    return choices
+
+
+def controls_column(shelf: Shelf, pipeline: RecoveryPipeline, choice: Choice) -> Controls:
+    """Draws the column with `choice` set."""
+    with gr.Column(elem_id="controls"):
+        sample = gr.Dropdown(
+            sample_choices(pipeline.data),
+            value=choice.sample,
+            label="Sample",
+            info="A sentence and its sentiment, -3 to +3. Type to search.",
+            elem_id="sample",
+        )
+        with gr.Row(elem_classes="examples"):
+            random = gr.Button("Random sample", size="sm", elem_id="random", min_width=130)
+            examples = tuple(
+                gr.Button(example["title"], size="sm", min_width=130) for example in told_examples(pipeline.data)
+            )
+        drop = gr.CheckboxGroup(
+            [(NAMES[k], k) for k in MODALITIES],
+            value=list(choice.drop),
+            label="Drop",
+            info="One or two; at least one stays.",
+            elem_id="drop",
+        )
+        with gr.Row():
+            recover = gr.Button("Recover", variant="primary", elem_id="recover", min_width=120, scale=2)
+            stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=80, scale=1)
+        status = status_line()
+        with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+            sampler = gr.Dropdown(
+                [(entry.title, name) for name, entry in SAMPLERS.items()],
+                value=choice.sampler,
+                label="Sampler",
+                elem_id="sampler",
+            )
+            steps = gr.Number(
+                choice.steps, label="Steps", info=f"1 to {MAX_STEPS}", precision=0, minimum=1, maximum=MAX_STEPS,
+                elem_id="steps",
+            )  # fmt: skip
+            seed = gr.Number(
+                choice.seed, label="Seed", info="The same seed gives the same recovery.", precision=0, minimum=0,
+                maximum=MAX_SEED, elem_id="seed",
+            )  # fmt: skip
+            new_seed = gr.Button("New seed", size="sm", elem_id="new-seed")
+            draws = gr.Slider(
+                1, MAX_DRAWS, value=choice.draws, step=1, label="Draws", info="Recoveries behind the spread.",
+                elem_id="draws",
+            )  # fmt: skip
+            guidance = gr.Slider(
+                0, MAX_GUIDANCE, value=choice.guidance, step=0.1, label="Guidance",
+                info="0 ignores what is observed, 1 is the model as trained.", elem_id="guidance",
+            )  # fmt: skip
+        with gr.Accordion("Model and data", open=False, elem_id="source-choice"):
+            model = gr.Dropdown(
+                list(shelf.models), value=shelf.first[0], label="Model", allow_custom_value=True,
+                info="Or type a Hub repository: owner/name.", elem_id="model",
+            )  # fmt: skip
+            data = gr.Dropdown(list(shelf.sets), value=shelf.first[1], label="Data set", elem_id="data")
+        link = gr.Button("Copy link to this run", size="sm", elem_id="link")
+    return Controls(
+        sample, random, examples, drop, recover, stop, status, sampler, steps, seed, new_seed, draws, guidance, model,
+        data, link,
+    )  # fmt: skip
+
+
+def told_examples(data: FeatureSet) -> Sequence[dict]:
+    """The data set's own examples: `id`, `title`, `drop` each."""
+    return getattr(data, "examples", ())[:EXAMPLES]
+
+
+def status_line() -> gr.HTML:
+    """A line that screen readers announce when it changes."""
+    return gr.HTML(
+        said("Choose a sample, drop one or two modalities, then press Recover."),
+        elem_id="status",
+        js_on_load="element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');",
+    )
+
+
+def said(text: str) -> str:
+    """A status text."""
+    return f"<p>{escape(text)}</p>"
+
+
+def good(text: str) -> str:
+    """The status of a finished run."""
+    return f'<p class="good">{escape(text)}</p>'
+
+
+def trouble(text: str) -> str:
+    """The status after something was refused or failed."""
+    return f'<p class="trouble">{escape(text)}</p>'

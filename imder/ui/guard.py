@@ -1,0 +1,223 @@
+"""The ASGI middleware before Gradio: which routes exist, how large a request may be, how often a client may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+MAX_BODY = 64 * 1024
+MAX_DEPTH = 32
+BODY_SECONDS = 10.0
+MAX_PATH = 1024
+MAX_QUERY = 8 * 1024
+
+#: What the page and the API client read. Everything else of Gradio (proxy, uploads, deep links, ...) is not there.
+READ = re.compile(
+    r"/|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon(/\d+)?)/?"
+    r"|/(assets|static|svelte)/.*"
+    r"|(/gradio_api)?/(info|openapi\.json|theme\.css|app_id|token|user|login_check|startup-events)/?"
+    r"|/gradio_api/(heartbeat/\w+|queue/data|call/(v2/)?\w+/\w+|file=.*)"
+)
+WRITE = re.compile(r"/gradio_api/(queue/join|cancel|run/predict|call/(?:v2/)?(?P<api>\w+))/?")
+
+
+@dataclass
+class Bucket:
+    """A token bucket: `burst` requests at once, `rate` more a second."""
+
+    burst: float
+    rate: float
+    tokens: float = field(init=False)
+    at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens, self.at = self.burst, time.monotonic()
+
+    def take(self) -> bool:
+        """True if there was a token."""
+        now = time.monotonic()
+        self.tokens, self.at = min(self.burst, self.tokens + (now - self.at) * self.rate), now
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+
+class Clients:
+    """One bucket a client, the least recently seen forgotten beyond `most` of them."""
+
+    def __init__(self, burst: float, rate: float, most: int = 4096) -> None:
+        self.burst, self.rate, self.most = burst, rate, most
+        self.buckets: OrderedDict[str, Bucket] = OrderedDict()
+
+    def take(self, client: str) -> bool:
+        """True if `client` may ask once more now."""
+        bucket = self.buckets.pop(client, None) or Bucket(self.burst, self.rate)
+        self.buckets[client] = bucket
+        while len(self.buckets) > self.most:
+            self.buckets.popitem(last=False)
+        return bucket.take()
+
+
+class Guard:
+    """Refuses a request with 400, 404, 408, 413, 414 or 429 and one sentence, or passes it on.
+
+    `functions` are the ids of the page's events, `heavy` those that run the model, `apis` the names of the API.
+    `behind_proxy` (a Space) takes the client from X-Forwarded-For, which anyone could forge elsewhere.
+    """
+
+    def __init__(
+        self,
+        app: Callable[[Scope, Receive, Send], Awaitable[None]],
+        *,
+        functions: Collection[int],
+        heavy: Collection[int],
+        apis: Collection[str],
+        behind_proxy: bool = False,
+    ) -> None:
+        self.app = app
+        self.functions, self.heavy, self.apis = frozenset(functions), frozenset(heavy), frozenset(apis)
+        self.behind_proxy = behind_proxy
+        self.light_requests = Clients(burst=60, rate=5)
+        self.model_requests = Clients(burst=12, rate=1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return  # the page uses no websocket
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"x-content-type-options", b"nosniff")]
+            await send(message)
+
+        try:
+            receive = await self._check(scope, receive)
+        except Refusal as refusal:
+            await refusal.send(answer)
+        else:
+            await self.app(scope, receive, answer)
+
+    async def _check(self, scope: Scope, receive: Receive) -> Receive:
+        """`receive` for the application, or Refusal."""
+        path = scope["path"]
+        root = scope.get("root_path", "")
+        path = path[len(root) :] if root and path.startswith(root) else path
+        if len(path) > MAX_PATH or len(scope.get("query_string", b"")) > MAX_QUERY:
+            raise Refusal(414, "The address is too long.")
+        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            if not READ.fullmatch(path) or "file=http" in path.lower():
+                raise Refusal(404, "There is no such page.")
+            return receive
+        match = WRITE.fullmatch(path) if scope["method"] == "POST" else None
+        api = match and match["api"]
+        if match is None or (api and api not in self.apis):
+            raise Refusal(404, "There is no such page.")
+        client = self._client(scope)
+        if not self.light_requests.take(client):
+            raise Refusal(429, "Too many requests: wait a few seconds.")
+        body = await _read(scope, receive)
+        content = _parse(body)
+        index = content.get("fn_index")
+        if api is None and not (type(index) is int and index in self.functions):
+            raise Refusal(404, "There is no such function.")
+        if (api or index in self.heavy) and "cancel" not in path and not self.model_requests.take(client):
+            raise Refusal(429, "Too many recoveries at once: wait a few seconds, then try again.")
+        return _replay(body, receive)
+
+    def _client(self, scope: Scope) -> str:
+        if self.behind_proxy:
+            for name, value in scope["headers"]:
+                if name == b"x-forwarded-for":
+                    return value.decode("latin-1").split(",")[0].strip()[:64]
+        return (scope.get("client") or ("unknown",))[0]
+
+
+class Refusal(Exception):
+    """A request that goes no further."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status, self.text = status, text
+
+    async def send(self, send: Send) -> None:
+        """Sends the sentence as Gradio's clients read it."""
+        body = json.dumps({"detail": self.text}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if self.status == 413:
+            headers.append((b"connection", b"close"))  # the rest of the body is not read
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def _read(scope: Scope, receive: Receive) -> bytes:
+    """The whole body, at most MAX_BODY bytes within BODY_SECONDS."""
+    too_large = Refusal(413, f"The request is too large: {MAX_BODY} bytes are allowed.")
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    if not length.isdigit() or int(length[:12]) > MAX_BODY:
+        raise too_large
+    body = b""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Refusal(400, "The request was cut off.")
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY:
+                    raise too_large
+                if not message.get("more_body"):
+                    return body
+    except TimeoutError:
+        raise Refusal(408, f"The request was not complete within {BODY_SECONDS:g} seconds.") from None
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    """The body as a JSON object without NaN, not nested too deeply."""
+    refusal = Refusal(400, "The request is not a JSON object of finite numbers.")
+
+    def refuse(constant: str) -> None:
+        raise refusal
+
+    try:
+        content = json.loads(body.decode("utf-8"), parse_constant=refuse)
+    except (ValueError, RecursionError):
+        raise refusal from None
+    if not isinstance(content, dict) or _depth(content) > MAX_DEPTH:
+        raise refusal
+    return content
+
+
+def _depth(value: Any) -> int:
+    """Levels of lists and objects, counted up to one more than MAX_DEPTH."""
+    depth, level = 0, [value]
+    while level and depth <= MAX_DEPTH:
+        level = [v for x in level if isinstance(x, dict | list) for v in (x.values() if isinstance(x, dict) else x)]
+        depth += 1
+    return depth
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that hands out `body` first."""
+    sent = False
+
+    async def again() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

@@ -1,0 +1,319 @@
+"""The page: controls beside the stage, their events, and the API. What runs the model goes through `Jobs`."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterator
+from html import escape
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from imder.modality import MODALITIES, NAMES
+from imder.pipeline import Recovery, RecoveryPipeline, RecoveryStart
+from imder.ui.controls import Controls, controls_column, good, said, sample_choices, told_examples, trouble
+from imder.ui.jobs import Jobs, Refused
+from imder.ui.messages import bundle
+from imder.ui.opening import choice_of, read_opening, run_messages, sample_of
+from imder.ui.shelf import Shelf
+from imder.ui.stage import stage_component
+from imder.ui.validate import DEFAULT_DRAWS, BadInput, Choice, check_sampler, default_steps, from_link, shown, validate
+
+T = TypeVar("T")
+
+#: Seconds between two messages of a running recovery.
+INTERVAL = 0.25
+#: All events that run a network share one limit; measured on two cores (reliability.md section 5).
+MODEL = {"concurrency_id": "model", "concurrency_limit": 2}
+LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private", "preprocess": False}
+
+ABOUT = """
+**What you see.** A spoken clip has three modalities: the words, the voice, the face. IMDer (Wang, Li and Cui, NeurIPS
+2023) encodes each into 32 channels over time. What you drop is replaced by pure noise, and a score network, looking at
+what is left, takes the noise away step by step: the reverse of a diffusion. The result goes through a reconstruction
+network and into the transformer that predicts the sentiment.
+
+**Who sees the truth.** Nobody but you. The dropped modality is not given to the model; it is drawn here only so that
+you can compare. "Complete" is the prediction with nothing dropped, "zero-filled" the one with zeros in place of what is
+missing.
+
+**Read it with care.** A recovery is one draw from a distribution, not *the* missing face or voice: another seed gives
+another, and the spread over draws shows how much is open. What the remaining modalities do not tell cannot be
+recovered. The face, the pitch and the nearest words are read out of the recovered features; they are drawings of
+numbers, not a video or a voice.
+"""
+
+COPY_LINK = """
+(sample, drop, sampler, steps, seed, draws, guidance) => {
+  const query = new URLSearchParams({sample, drop: drop.join(','), sampler, steps, seed, draws, guidance});
+  const link = location.origin + location.pathname + '?' + query;
+  const shown = link.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
+  if (!navigator.clipboard) return '<p>The link to this run: ' + shown + '</p>';
+  return navigator.clipboard.writeText(link).then(
+    () => '<p>Copied: ' + shown + '</p>', () => '<p>The link to this run: ' + shown + '</p>');
+}
+"""
+NEW_SEED = "() => Math.floor(Math.random() * 2147483648)"
+
+
+def switch(on: bool) -> str:
+    """JavaScript that enables or disables the button it is the output of."""
+    return f"() => ({{interactive: {str(on).lower()}, __type__: 'update'}})"
+
+
+class Page:
+    """The handlers. None of them trusts its arguments: anybody can send anything to each."""
+
+    def __init__(self, shelf: Shelf, jobs: Jobs) -> None:
+        self.shelf, self.jobs = shelf, jobs
+
+    def light(self, outputs: int, work: Callable[[], T]) -> T | tuple[Any, ...]:
+        """`work()`, or the reason why not as the last of so many outputs while the others stay as they are."""
+        try:
+            return self.jobs.call(work)
+        except Refused as reason:
+            return (*[gr.skip()] * (outputs - 1), trouble(str(reason)))
+
+    def sample(self, pipeline: RecoveryPipeline, sample: object, drop: object) -> tuple[dict[str, Any], str]:
+        """The stage's sample panel and the status."""
+        request = validate(pipeline, sample=sample, drop=drop)
+        dropped = _listed(k for k in MODALITIES if k not in request.available)
+        return sample_of(pipeline, request), said(f"{dropped} dropped. Press Recover to bring it back.")
+
+    def show(self, model: object, data: object, sample: object, drop: object) -> tuple[Any, ...]:
+        """Another sample or other dropped modalities: stage, status."""
+        return self.light(2, lambda: self.sample(self.shelf.get(model, data), sample, drop))
+
+    def draw(self, model: object, data: object, drop: object) -> tuple[Any, ...]:
+        """A random sample: sample, stage, status."""
+
+        def work() -> tuple[Any, ...]:
+            pipeline = self.shelf.get(model, data)
+            clip = random.choice(pipeline.data.split("test"))
+            return clip.id, *self.sample(pipeline, clip.id, drop)
+
+        return self.light(3, work)
+
+    def example(self, index: int, model: object, data: object) -> tuple[Any, ...]:
+        """A told example: sample, drop, stage, status."""
+
+        def work() -> tuple[Any, ...]:
+            pipeline = self.shelf.get(model, data)
+            told = told_examples(pipeline.data)
+            if not 0 <= index < len(told):
+                raise BadInput("This data set has no such example: choose a sample from the list.")
+            entry = told[index]
+            stage, status = self.sample(pipeline, entry["id"], entry["drop"])
+            return entry["id"], entry["drop"], stage, said(entry["text"]) if "text" in entry else status
+
+        return self.light(4, work)
+
+    def choose(self, model: object, data: object, drop: object) -> tuple[Any, ...]:
+        """Another model or data set: model, sample, sampler, steps, source line, stage, status."""
+
+        def work() -> tuple[Any, ...]:
+            pipeline = self.shelf.get(model, data)
+            clips = sample_choices(pipeline.data)
+            config = pipeline.model.config
+            stage, _ = self.sample(pipeline, clips[0][1], drop)
+            return (
+                gr.skip(), gr.update(choices=clips, value=clips[0][1]), config.sampler, config.steps,
+                source_line(pipeline, str(model)), stage, said(f"{model} is loaded, with {pipeline.data.title}."),
+            )  # fmt: skip
+
+        return self.light(7, work)
+
+    def steps(self, model: object, data: object, sampler: object) -> tuple[Any, ...]:
+        """Another sampler: its own number of steps, status."""
+
+        def work() -> tuple[Any, ...]:
+            return default_steps(self.shelf.get(model, data), check_sampler(sampler)), gr.skip()
+
+        return self.light(2, work)
+
+    def open(self, request: gr.Request) -> tuple[Any, ...]:
+        """What the address asks for: the components of a Choice, stage, status."""
+
+        def work() -> tuple[Any, ...]:
+            given = request.query_params
+            query = {name: given[name] for name in Choice.__annotations__ if name in given}
+            if not query:
+                return tuple([gr.skip()] * 9)
+            pipeline = self.shelf.get()
+            choice, refused = from_link(pipeline, query)
+            stage, status = self.sample(pipeline, choice.sample, choice.drop)
+            values = dataclasses.asdict(choice) | {"drop": list(choice.drop)}
+            status = trouble("The link was not quite right. " + " ".join(refused)) if refused else status
+            return *values.values(), stage, status
+
+        return self.light(9, work)
+
+    def recover(self, model: object, data: object, *choice: object) -> Iterator[tuple[Any, str]]:
+        """A recovery as it goes: stage, status."""
+
+        def work() -> Iterator[tuple[Any, str]]:
+            pipeline = self.shelf.get(model, data)
+            request = validate(pipeline, **_named(choice))
+            total = 0
+            for item, message in run_messages(pipeline, request, INTERVAL):
+                if isinstance(item, RecoveryStart):
+                    total = item.nfe_total
+                    message, status = bundle([sample_of(pipeline, request), message]), said("The first noise is drawn.")
+                elif isinstance(item, Recovery):
+                    status = good(finished(item))
+                else:
+                    status = said(f"Network evaluation {int(item.nfe[-1])} of {total} a modality.")
+                yield message, status
+
+        try:
+            yield from self.jobs.run(work)
+        except Refused as reason:
+            yield gr.skip(), trouble(str(reason))
+
+    def api(
+        self,
+        sample: str | None = None,
+        drop: list[str] | None = None,
+        sampler: str | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        draws: int = DEFAULT_DRAWS,
+        guidance: float = 1.0,
+    ) -> dict:
+        """Recovers what is dropped from a clip and predicts its sentiment. The same seed gives the same result.
+
+        sample: the id of a clip, the first of the test split by default.
+        drop: one or two of text, audio, vision (or Language, Voice, Face), vision by default.
+        sampler, steps: the model's own by default.
+        draws: how many recoveries, 1 to 64.
+        guidance: 0 ignores what is observed, 1 is the model as trained.
+        """
+
+        def work() -> Iterator[dict]:
+            pipeline = self.shelf.get()
+            request = validate(
+                pipeline, sample=sample, drop=drop, sampler=sampler, steps=steps, seed=seed, draws=draws,
+                guidance=guidance,
+            )  # fmt: skip
+            for item in pipeline.stream(request, interval=INTERVAL):
+                yield answer(item) if isinstance(item, Recovery) else {}
+
+        try:
+            *_, result = self.jobs.run(work)
+        except Refused as reason:
+            raise gr.Error(str(reason), print_exception=False) from None
+        return result
+
+
+def answer(recovery: Recovery) -> dict[str, Any]:
+    """What the API returns."""
+    request = recovery.request
+    return {
+        "predictions": {k: float(v) for k, v in recovery.predictions.items()},
+        "feature_error": {k: {name: float(v) for name, v in row.items()} for k, row in recovery.feature_error.items()},
+        "interval": [float(v) for v in recovery.interval],
+        "nfe": int(recovery.nfe),
+        "seconds": float(recovery.seconds),
+        "sample": request.clip.id,
+        "dropped": choice_of(request)["drop"],
+    }
+
+
+def finished(recovery: Recovery) -> str:
+    """A finished run in one sentence."""
+    p = recovery.predictions
+    return (
+        f"Done in {recovery.seconds:.2f} s, {recovery.nfe} network evaluations. Sentiment from the recovered "
+        f"{p['recovered']:+.2f}, complete {p['complete']:+.2f}, zero-filled {p['zero']:+.2f}, label {p['label']:+.2f}."
+    )
+
+
+def source_line(pipeline: RecoveryPipeline, model: str) -> str:
+    """Which model and data are on the page, and whether people speak in it."""
+    data = pipeline.data
+    kind = "Synthetic corpus, made by a program: nobody speaks here." if data.synthetic else "Real recordings."
+    lines = [
+        f"<p>Model <b>{escape(model)}</b> ({escape(pipeline.model.config.preset)} preset). "
+        f"Data <b>{escape(data.title)}</b>, {len(data.split('test'))} test clips. {kind} {escape(data.note)}</p>"
+    ]
+    if pipeline.notice:
+        lines.append(f'<p class="notice">{escape(pipeline.notice)}</p>')
+    return "".join(lines)
+
+
+def build(shelf: Shelf, jobs: Jobs) -> gr.Blocks:
+    """The page with its events, to be launched by `imder.ui.serve`."""
+    page = Page(shelf, jobs)
+    pipeline = shelf.get()
+    opening = read_opening(pipeline)
+    if opening:
+        request, messages = opening
+        choice, first = Choice(**choice_of(request)), bundle(messages, rest=True)
+    else:
+        choice = default_choice(pipeline)
+        first, _ = page.sample(pipeline, choice.sample, list(choice.drop))
+    with gr.Blocks(title="IMDer Explorer", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as demo:
+        gr.HTML(
+            "<h1>IMDer Explorer</h1><p class='lead'>Drop the words, the voice or the face of a spoken clip, and watch "
+            "a diffusion model recover it from the rest, beside the truth.</p>",
+            elem_id="head",
+        )
+        source = gr.HTML(source_line(pipeline, shelf.first[0]), elem_id="source")
+        with gr.Row(elem_id="work"):
+            controls = controls_column(shelf, pipeline, choice)
+            with gr.Column(elem_id="stage-column"):
+                stage = stage_component(value=first)
+        with gr.Accordion("How it works, and what to be careful about", open=False, elem_id="about"):
+            gr.Markdown(ABOUT)
+        _connect(demo, page, controls, stage, source)
+        gr.api(page.api, api_name="recover", **MODEL)
+    return demo
+
+
+def default_choice(pipeline: RecoveryPipeline) -> Choice:
+    """The first told example, or the first test clip."""
+    told = told_examples(pipeline.data)
+    query = {"sample": told[0]["id"], "drop": ",".join(told[0]["drop"])} if told else {}
+    return from_link(pipeline, query)[0]
+
+
+def _connect(demo: gr.Blocks, page: Page, c: Controls, stage: gr.HTML, source: gr.HTML) -> None:
+    pair = [c.model, c.data]
+    shown_sample = {"fn": page.show, "inputs": [*pair, c.sample, c.drop], "outputs": [stage, c.status]}
+    c.sample.input(**shown_sample, **LIGHT)
+    c.drop.input(**shown_sample, **LIGHT)
+    c.random.click(page.draw, [*pair, c.drop], [c.sample, stage, c.status], **LIGHT)
+    for i, button in enumerate(c.examples):
+        button.click(
+            lambda model, data, i=i: page.example(i, model, data), pair, [c.sample, c.drop, stage, c.status], **LIGHT
+        )
+    c.sampler.input(page.steps, [*pair, c.sampler], [c.steps, c.status], **LIGHT)
+    c.new_seed.click(None, None, c.seed, js=NEW_SEED, api_visibility="private")
+    c.link.click(None, c.choice, c.status, js=COPY_LINK, api_visibility="private")
+    shown_source = [c.model, c.sample, c.sampler, c.steps, source, stage, c.status]
+    for chooser in pair:
+        chooser.input(
+            page.choose, [*pair, c.drop], shown_source, show_progress="minimal", show_progress_on=c.status,
+            preprocess=False, api_visibility="private", **MODEL,
+        )  # fmt: skip
+    run = c.recover.click(
+        page.recover, c.values, [stage, c.status], show_progress="minimal", show_progress_on=c.status,
+        preprocess=False, api_visibility="private", **MODEL,
+    )  # fmt: skip
+    c.recover.click(None, None, c.stop, js=switch(True), api_visibility="private")
+    run.then(None, None, c.stop, js=switch(False), api_visibility="private")
+    c.stop.click(lambda: said("Stopped. The picture stays as it is."), None, c.status, cancels=run, **LIGHT)
+    c.stop.click(None, None, c.stop, js=switch(False), api_visibility="private")
+    demo.load(page.open, None, [*c.choice, stage, c.status], **LIGHT)
+
+
+def _named(choice: tuple[object, ...]) -> dict[str, object]:
+    names = list(Choice.__annotations__)
+    if len(choice) != len(names):
+        raise BadInput(f"values: {shown(choice)} are {len(choice)}; {len(names)} are needed: {', '.join(names)}.")
+    return dict(zip(names, choice, strict=True))
+
+
+def _listed(keys: Any) -> str:
+    return " and ".join(NAMES[k] for k in keys)

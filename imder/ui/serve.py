@@ -1,0 +1,92 @@
+"""Launches the page: Gradio's settings, the guard before it, the watchdog beside it, a janitor, and a clean end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import gradio as gr
+from gradio.utils import get_space
+from starlette.middleware import Middleware
+
+from imder.ui.guard import Guard
+from imder.ui.jobs import Jobs
+from imder.ui.page import MODEL
+from imder.ui.theme import CSS, theme
+from imder.ui.watchdog import Watchdog, answers
+
+QUEUE = 16
+ROOT = Path(__file__).parents[2]
+MAX_TEMP_BYTES = 100_000_000
+MAX_TEMP_AGE = 3600.0
+DRAIN_SECONDS = 6.0
+
+
+def launch(demo: gr.Blocks, jobs: Jobs) -> None:
+    """Starts the server; host and port come from GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."""
+    demo.queue(api_open=False, max_size=QUEUE, default_concurrency_limit=2)
+    heavy = {i for i, fn in demo.fns.items() if fn.concurrency_id == MODEL["concurrency_id"]}
+    guard = Middleware(
+        Guard, functions=set(demo.fns), heavy=heavy, apis={"recover"}, behind_proxy=get_space() is not None
+    )
+    demo.launch(
+        prevent_thread_lock=True,
+        theme=theme(),
+        css=CSS,
+        footer_links=["api"],
+        run_history=False,
+        show_error=False,
+        max_file_size="2mb",
+        allowed_paths=[],
+        blocked_paths=[str(ROOT), str(Path.home())],
+        strict_cors=True,
+        enable_monitoring=False,
+        state_session_capacity=200,
+        max_threads=16,
+        ssr_mode=False,
+        pwa=False,
+        app_kwargs={"middleware": [guard]},
+    )
+
+
+def serve(demo: gr.Blocks, jobs: Jobs) -> None:
+    """Launches and stays until SIGTERM or SIGINT; then every running recovery is told and the process exits with 0."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    launch(demo, jobs)
+    host = "127.0.0.1" if demo.server_name in ("0.0.0.0", "localhost") else demo.server_name.strip("[]")
+    watchdog = Watchdog(lambda: answers(host, demo.server_port, timeout=3.0)).start()
+    temporary = Path(os.environ["GRADIO_TEMP_DIR"])
+    while not stop.wait(60.0):
+        sweep(temporary)
+    watchdog.disarm()
+    jobs.drain(DRAIN_SECONDS)
+    shutil.rmtree(temporary, ignore_errors=True)
+    os._exit(0)  # Gradio's own close can wait for streams that never end
+
+
+def sweep(folder: Path, most: int = MAX_TEMP_BYTES, age: float = MAX_TEMP_AGE) -> int:
+    """Removes files older than `age` seconds, then the oldest beyond `most` bytes; returns how many."""
+    files = []
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file() and not path.is_symlink():
+                status = path.stat()
+                files.append((status.st_mtime, status.st_size, path))
+        except OSError:
+            continue
+    kept, removed, now = 0, 0, time.time()
+    for modified, size, path in sorted(files, reverse=True):
+        if now - modified > age or kept + size > most:
+            path.unlink(missing_ok=True)
+            removed += 1
+        else:
+            kept += size
+    return removed

@@ -1,0 +1,72 @@
+"""The pipelines a visitor can choose from: a model and a data set each by a short name, opened when first needed."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from imder.pipeline import RecoveryPipeline
+from imder.ui.validate import BadInput, shown
+
+MOST_OPEN = 4
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(@[\w./-]{1,100})?", re.ASCII)
+CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+
+Opener = Callable[[str, str], RecoveryPipeline]
+
+
+def open_pipeline(source: str, data: str) -> RecoveryPipeline:
+    """The pipeline of a run folder or Hub repository on a data set folder or "bundled"."""
+    return RecoveryPipeline.from_pretrained(source, data=data)
+
+
+def bundled_runs() -> dict[str, str]:
+    """The checkpoints of this repository, `corrected` first."""
+    found = sorted(path.parent for path in CHECKPOINTS.glob("*/config.json"))
+    return {path.name: str(path) for path in sorted(found, key=lambda path: path.name != "corrected")}
+
+
+class Shelf:
+    """Models and data sets by name; the first pair stays open, and at most three others."""
+
+    def __init__(self, models: Mapping[str, str], sets: Mapping[str, str], opener: Opener = open_pipeline) -> None:
+        self.models, self.sets, self.opener = dict(models), dict(sets), opener
+        self._open: OrderedDict[tuple[str, str], RecoveryPipeline] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def first(self) -> tuple[str, str]:
+        """The model and the data set that the page opens with."""
+        return next(iter(self.models)), next(iter(self.sets))
+
+    def get(self, model: object = None, data: object = None) -> RecoveryPipeline:
+        """The pipeline of a listed model, or of a Hub repository `owner/name[@revision]`, and a listed data set."""
+        model = self.first[0] if model is None else model
+        data = self.first[1] if data is None else data
+        if type(data) is not str or data not in self.sets:
+            raise BadInput(f"data set: {shown(data)} is unknown; allowed: {', '.join(self.sets)}.")
+        if type(model) is not str or not (model in self.models or REPOSITORY.fullmatch(model)):
+            raise BadInput(
+                f"model: {shown(model)} is unknown; allowed: {', '.join(self.models)}, "
+                "or a Hub repository written owner/name or owner/name@revision."
+            )
+        with self._lock:
+            if (model, data) in self._open:
+                self._open.move_to_end((model, data))
+                return self._open[model, data]
+        source, folder = self.models.get(model, model), self.sets[data]
+        try:
+            pipeline = self.opener(source, folder)
+        except ValueError as error:
+            raise BadInput(str(error).replace(source, model).replace(folder, data)) from None
+        if pipeline.notice and model not in self.models:
+            raise BadInput(pipeline.notice)
+        with self._lock:
+            self._open[model, data] = pipeline
+            spare = [key for key in self._open if key != self.first]
+            if len(spare) >= MOST_OPEN:
+                del self._open[spare[0]]
+        return pipeline

@@ -1,0 +1,149 @@
+"""Colours and type of the page: system fonts, calm surfaces, text that passes WCAG AA in light and dark."""
+
+from __future__ import annotations
+
+import gradio as gr
+from gradio.themes.utils import colors, sizes
+
+_SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Helvetica Neue", "Arial", "sans-serif")
+_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
+
+
+def theme() -> gr.themes.Base:
+    """The theme handed to `launch`."""
+    base = gr.themes.Base(
+        primary_hue=colors.sky,
+        secondary_hue=colors.sky,
+        neutral_hue=colors.slate,
+        text_size=sizes.text_md,
+        radius_size=sizes.radius_md,
+        spacing_size=sizes.spacing_md,
+        font=_SANS,
+        font_mono=_MONO,
+    )
+    return base.set(
+        body_background_fill="*neutral_100",
+        body_background_fill_dark="*neutral_950",
+        body_text_color="*neutral_800",
+        body_text_color_dark="*neutral_100",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        background_fill_primary="white",
+        background_fill_primary_dark="*neutral_900",
+        background_fill_secondary="*neutral_50",
+        background_fill_secondary_dark="*neutral_900",
+        border_color_primary="*neutral_200",
+        border_color_primary_dark="*neutral_700",
+        block_background_fill="white",
+        block_background_fill_dark="*neutral_900",
+        block_border_width="0px",
+        block_border_width_dark="0px",
+        block_shadow="none",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        block_title_text_color="*neutral_800",
+        block_title_text_color_dark="*neutral_100",
+        block_title_text_weight="600",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        input_background_fill="white",
+        input_background_fill_dark="*neutral_800",
+        input_border_color="*neutral_400",
+        input_border_color_dark="*neutral_500",
+        input_border_width="1px",
+        input_placeholder_color="*neutral_600",
+        input_placeholder_color_dark="*neutral_300",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
+        checkbox_background_color_selected="*primary_700",
+        checkbox_background_color_selected_dark="*primary_600",
+        checkbox_border_color_selected="*primary_700",
+        checkbox_border_color_selected_dark="*primary_400",
+        checkbox_label_background_fill="*neutral_50",
+        checkbox_label_background_fill_dark="*neutral_800",
+        checkbox_label_background_fill_selected="*primary_50",
+        checkbox_label_background_fill_selected_dark="*neutral_700",
+        checkbox_label_border_color="*neutral_400",
+        checkbox_label_border_color_dark="*neutral_500",
+        checkbox_label_border_color_selected="*primary_700",
+        checkbox_label_border_color_selected_dark="*primary_400",
+        checkbox_label_border_width="1px",
+        checkbox_label_text_color="*neutral_800",
+        checkbox_label_text_color_dark="*neutral_100",
+        checkbox_label_text_color_selected="*primary_900",
+        checkbox_label_text_color_selected_dark="white",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_800",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
+        button_secondary_background_fill="white",
+        button_secondary_background_fill_hover="*neutral_100",
+        button_secondary_background_fill_dark="*neutral_800",
+        button_secondary_background_fill_hover_dark="*neutral_700",
+        button_secondary_border_color="*neutral_400",
+        button_secondary_border_color_dark="*neutral_500",
+        button_secondary_text_color="*neutral_800",
+        button_secondary_text_color_dark="*neutral_100",
+        button_border_width="1px",
+        button_large_text_weight="600",
+        slider_color="*primary_700",
+        slider_color_dark="*primary_400",
+        link_text_color="*primary_800",
+        link_text_color_dark="*primary_300",
+        color_accent="*primary_700",
+        color_accent_soft="*primary_50",
+        color_accent_soft_dark="*neutral_800",
+    )
+
+
+CSS = """
+.gradio-container {
+  width: 100%; max-width: 1560px !important; margin: 0 auto !important; padding: 16px 24px 32px !important;
+}
+.gradio-container .main.fillable.app { padding: 0 !important; }
+.gradio-container main.contain > .column { gap: 12px; }
+#head .html-container, #source .html-container, #status .html-container, #stage-holder .html-container { padding: 0; }
+#head h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 4px; font-weight: 650; }
+#head .lead { margin: 0; font-size: 1rem; max-width: 90ch; }
+#source p { margin: 0; font-size: .875rem; line-height: 1.45; color: var(--body-text-color-subdued); max-width: 130ch; }
+#source b { color: inherit; font-weight: 600; }
+#source .notice { color: var(--body-text-color); font-weight: 600; }
+#work { gap: 16px; align-items: flex-start; flex-wrap: nowrap; }
+#controls {
+  flex: 0 0 312px !important; min-width: 0 !important; gap: 12px; padding: 14px; border-radius: 10px;
+  background: var(--background-fill-primary); border: 1px solid var(--border-color-primary);
+}
+#stage-column { flex: 1 1 0 !important; min-width: 0 !important; }
+#controls .block, #controls .form { background: transparent; border: 0 !important; padding: 0; box-shadow: none; }
+#controls .form { gap: 12px; overflow: visible; }
+#controls #sample, #controls #sampler, #controls #model, #controls #data { overflow: visible !important; }
+#controls button { min-height: 40px; }
+#controls .gr-accordion { overflow: visible !important; }
+#controls .gr-accordion > button .icon { font-size: .8rem; }
+#controls .examples { gap: 8px; }
+#controls .examples button {
+  font-weight: 500; font-size: .875rem; padding: 6px 8px; white-space: normal; line-height: 1.25;
+}
+#drop .wrap { gap: 6px; flex-wrap: nowrap; }
+#drop label { min-height: 40px; flex: 1 1 0; justify-content: center; padding: 6px 4px; }
+#status p {
+  margin: 0; padding: 9px 11px; font-size: .9rem; line-height: 1.4; overflow-wrap: anywhere; border-radius: 4px;
+  border-left: 3px solid var(--border-color-primary); background: var(--background-fill-secondary);
+}
+#status p.good { border-left-color: var(--color-accent); }
+#status p.trouble { border-left-color: #b91c1c; font-weight: 600; }
+.dark #status p { background: var(--input-background-fill); }
+.dark #status p.trouble { border-left-color: #fca5a5; }
+#about { background: var(--background-fill-primary); border: 1px solid var(--border-color-primary) !important; }
+#about .prose { max-width: 92ch; }
+@media (max-width: 860px) {
+  .gradio-container { padding: 12px 10px 24px !important; }
+  #work { flex-direction: column; align-items: stretch; }
+  #controls, #stage-column { flex: 1 1 auto !important; width: 100%; }
+}
+@media (prefers-reduced-motion: reduce) {
+  .gradio-container * { transition: none !important; animation: none !important; }
+}
+"""

@@ -1,0 +1,173 @@
+"""One check for every way in: the page, the API and the address line end in the same `RecoveryRequest`."""
+
+from __future__ import annotations
+
+import math
+import re
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from imder.data.clip import Clip
+from imder.modality import MODALITIES, NAMES, missing
+from imder.pipeline import MAX_DRAWS, MAX_GUIDANCE, MAX_SEED, RecoveryPipeline, RecoveryRequest
+from imder.samplers import MAX_STEPS, SAMPLERS
+
+DEFAULT_DROP = ("vision",)
+DEFAULT_DRAWS = 8
+#: Network evaluations times rows of one job; about 30 s on two cores.
+MAX_WORK = 16_000
+
+_BY_NAME = {name.casefold(): k for k, name in NAMES.items()} | {k: k for k in MODALITIES}
+_ALLOWED_DROP = "one or two of " + ", ".join(NAMES.values())
+
+
+class BadInput(ValueError):
+    """A value from outside that is not allowed; the text is one sentence for the visitor."""
+
+
+def shown(value: object) -> str:
+    """`value` as at most some eighty characters, whatever it is."""
+    try:
+        text = reprlib.repr(value)
+    except (ValueError, RecursionError):
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a visitor asks for, every field checked; `drop` in the order of `MODALITIES`."""
+
+    sample: str
+    drop: tuple[str, ...]
+    sampler: str
+    steps: int
+    seed: int = 0
+    draws: int = DEFAULT_DRAWS
+    guidance: float = 1.0
+
+
+def whole(name: str, value: object, low: int, high: int) -> int:
+    """`value` if it is an int (no bool, no float) from `low` to `high`."""
+    if type(value) is not int or not low <= value <= high:
+        raise BadInput(f"{name}: {shown(value)} is not allowed; a whole number from {low} to {high} is.")
+    return value
+
+
+def check_sample(pipeline: RecoveryPipeline, value: object) -> Clip:
+    """The test clip of that id."""
+    if type(value) is str and len(value) <= 200:
+        try:
+            return pipeline.data.clip(value)
+        except ValueError:
+            pass
+    clips = pipeline.data.split("test")
+    raise BadInput(
+        f"sample: {shown(value)} is not a clip of this data set; "
+        f"the id of a clip is, such as {clips[0].id!r} ({len(clips)} to choose from)."
+    )
+
+
+def check_drop(value: object) -> tuple[str, ...]:
+    """The dropped modalities, given as `text` or `Language` and so on, in order and once each."""
+    if type(value) not in (list, tuple):
+        raise BadInput(f"drop: {shown(value)} is not a list; {_ALLOWED_DROP} can be dropped.")
+    found = set()
+    for name in value:
+        k = _BY_NAME.get(name.casefold()) if type(name) is str else None
+        if k is None:
+            raise BadInput(f"drop: {shown(name)} is not a modality; {_ALLOWED_DROP} can be dropped.")
+        found.add(k)
+    if not 1 <= len(found) < len(MODALITIES):
+        what = "nothing is dropped" if not found else "Language, Voice and Face are all dropped"
+        raise BadInput(f"drop: {what}; {_ALLOWED_DROP} can be, and at least one stays.")
+    return tuple(k for k in MODALITIES if k in found)
+
+
+def check_sampler(value: object) -> str:
+    """The name of one of `SAMPLERS`."""
+    if type(value) is not str or value not in SAMPLERS:
+        raise BadInput(f"sampler: {shown(value)} is unknown; allowed: {', '.join(SAMPLERS)}.")
+    return value
+
+
+def check_guidance(value: object) -> float:
+    """A finite number from 0 (the condition is ignored) to 8."""
+    if type(value) not in (int, float) or not math.isfinite(value) or not 0 <= value <= MAX_GUIDANCE:
+        raise BadInput(f"guidance: {shown(value)} is not allowed; a number from 0 to {MAX_GUIDANCE:g} is.")
+    return float(value)
+
+
+def default_steps(pipeline: RecoveryPipeline, sampler: str) -> int:
+    """The model's own number of steps for its own sampler, the sampler's for any other."""
+    config = pipeline.model.config
+    return config.steps if sampler == config.sampler else SAMPLERS[sampler].steps
+
+
+def validate(
+    pipeline: RecoveryPipeline,
+    *,
+    sample: object = None,
+    drop: object = None,
+    sampler: object = None,
+    steps: object = None,
+    seed: object = 0,
+    draws: object = DEFAULT_DRAWS,
+    guidance: object = 1.0,
+) -> RecoveryRequest:
+    """The request, or BadInput whose text names the value and what was allowed. None stands for the default."""
+    clip = pipeline.data.split("test")[0] if sample is None else check_sample(pipeline, sample)
+    dropped = DEFAULT_DROP if drop is None else check_drop(drop)
+    name = pipeline.model.config.sampler if sampler is None else check_sampler(sampler)
+    count = default_steps(pipeline, name) if steps is None else whole("steps", steps, 1, MAX_STEPS)
+    rows = whole("draws", draws, 1, MAX_DRAWS)
+    if count * rows > MAX_WORK:
+        raise BadInput(
+            f"steps x draws: {count} x {rows} is not allowed; at most {MAX_WORK} is, "
+            f"that is {MAX_WORK // count} draws of {count} steps."
+        )
+    return RecoveryRequest(
+        clip=clip,
+        available=missing(dropped),
+        sampler=name,
+        steps=count,
+        seed=whole("seed", seed, 0, MAX_SEED),
+        guidance=check_guidance(guidance),
+        draws=rows,
+    )
+
+
+def _number(text: str) -> object:
+    """A whole number written in at most ten digits as int, anything else as it came."""
+    return int(text) if re.fullmatch(r"[0-9]{1,10}", text, re.ASCII) else text
+
+
+def _decimal(text: str) -> object:
+    return float(text) if re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", text, re.ASCII) else text
+
+
+def from_link(pipeline: RecoveryPipeline, query: Mapping[str, str]) -> tuple[Choice, list[str]]:
+    """What a link asks for, and a sentence for every parameter that was refused and left at its default."""
+    checks: dict[str, Callable[[str], Any]] = {
+        "sample": lambda text: check_sample(pipeline, text).id,
+        "drop": lambda text: check_drop(text.split(",")),
+        "sampler": check_sampler,
+        "steps": lambda text: whole("steps", _number(text), 1, MAX_STEPS),
+        "seed": lambda text: whole("seed", _number(text), 0, MAX_SEED),
+        "draws": lambda text: whole("draws", _number(text), 1, MAX_DRAWS),
+        "guidance": lambda text: check_guidance(_decimal(text)),
+    }
+    values, refused = {}, []
+    for name, check in checks.items():
+        if name in query:
+            try:
+                values[name] = check(query[name])
+            except BadInput as error:
+                refused.append(str(error))
+    values.setdefault("sample", pipeline.data.split("test")[0].id)
+    values.setdefault("drop", DEFAULT_DROP)
+    values.setdefault("sampler", pipeline.model.config.sampler)
+    values.setdefault("steps", default_steps(pipeline, values["sampler"]))
+    return Choice(**values), refused
