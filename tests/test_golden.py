@@ -21,8 +21,11 @@ def test_every_golden_array_is_reproduced(pair, capsys):
     assert main(["golden", *map(str, pair)]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert float(lines[-1].split()[-1]) <= 1e-4
-    listed = {name for name in load_file(pair[1]) if name.split(".")[0] in
-              ("encode", "reconstruct", "fuse_condition", "prediction")}
+    listed = {
+        name
+        for name in load_file(pair[1])
+        if name.split(".")[0] in ("encode", "reconstruct", "fuse_condition", "prediction")
+    }
     listed |= {f"score.{k}.{c}" for k in MODALITIES for c in ("conditional", "unconditional")}
     listed |= {"loss.vision_given_text.shared_noise", "em20.vision_given_text"}
     assert listed <= {line.split()[0] for line in lines if line}

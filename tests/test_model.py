@@ -61,7 +61,9 @@ def test_a_row_is_recovered_alike_alone_and_in_a_batch(preset):
     together = model.recover(z, available, valid=valid, seeds=seeds, steps=5)
     for i in range(4):
         row = slice(i, i + 1)
-        alone = model.recover({k: v[row] for k, v in z.items()}, available[row], valid=valid[row], seeds=[seeds[i]], steps=5)
+        alone = model.recover(
+            {k: v[row] for k, v in z.items()}, available[row], valid=valid[row], seeds=[seeds[i]], steps=5
+        )
         for k in MODALITIES:
             size = together[k].abs().max().item()  # an untrained network as published leaves large states
             torch.testing.assert_close(alone[k], together[k][row], rtol=1e-4, atol=1e-4 * size)
@@ -102,7 +104,11 @@ def test_padding_changes_nothing():
 def test_any_length_is_recovered(frames):
     model = small()
     out = model.recover(
-        latents_of(2, frames), torch.tensor([[False, True, False]] * 2), valid=everything(2, frames), seeds=[0, 1], steps=3
+        latents_of(2, frames),
+        torch.tensor([[False, True, False]] * 2),
+        valid=everything(2, frames),
+        seeds=[0, 1],
+        steps=3,
     )
     assert all(z.shape == (2, 8, frames) and torch.isfinite(z).all() for z in out.values())
 
@@ -122,8 +128,9 @@ def test_without_guidance_the_condition_is_not_seen():
 @pytest.mark.parametrize("guidance", [math.nan, -1, 9, "much", None])
 def test_guidance_out_of_range_is_refused(guidance):
     with pytest.raises(ValueError, match="guidance"):
-        small().recover(latents_of(), torch.tensor([[True, False, True]] * 4), valid=everything(), seeds=range(4),
-                        guidance=guidance)
+        small().recover(
+            latents_of(), torch.tensor([[True, False, True]] * 4), valid=everything(), seeds=range(4), guidance=guidance
+        )
 
 
 def correlated(rows, generator, rho=0.8, frames=16):
@@ -223,6 +230,6 @@ def test_readout_undoes_the_standardisation():
     raw = torch.randn(1, 8, 16)
     plain = model.read("audio", raw)
     mean, std = torch.randn(8), torch.rand(8) + 0.5
-    model.set_latent_statistics({k: (mean, std) for k in MODALITIES})
+    model.set_latent_statistics(dict.fromkeys(MODALITIES, (mean, std)))
     torch.testing.assert_close(model.read("audio", (raw - mean[:, None]) / std[:, None]), plain, rtol=1e-4, atol=1e-5)
     assert dataclasses.replace(model.config) == model.config

@@ -65,7 +65,9 @@ def test_order_of_convergence_to_the_exact_flow(name):
     assert errors[-1] < 2e-3
 
 
-@pytest.mark.parametrize(("name", "steps"), [("euler-maruyama", 500), ("euler-maruyama-log", 200), ("dpmpp-2m-sde", 40)])
+@pytest.mark.parametrize(
+    ("name", "steps"), [("euler-maruyama", 500), ("euler-maruyama-log", 200), ("dpmpp-2m-sde", 40)]
+)
 def test_stochastic_samplers_reach_the_distribution(name, steps):
     x = draws(name, gaussian(0.5, 0.3), steps)
     assert x.mean().item() == pytest.approx(0.5, abs=0.02)
@@ -146,7 +148,13 @@ def test_noise_of_a_sample_does_not_depend_on_its_batch_or_length():
 
 
 def test_noise_seeds_depend_on_every_part():
-    seeds = {noise_seed(0, "a", 1), noise_seed(1, "a", 1), noise_seed(0, "b", 1), noise_seed(0, "a", 2), noise_seed(0, "a1")}
+    seeds = {
+        noise_seed(0, "a", 1),
+        noise_seed(1, "a", 1),
+        noise_seed(0, "b", 1),
+        noise_seed(0, "a", 2),
+        noise_seed(0, "a1"),
+    }
     assert len(seeds) == 5
     assert noise_seed(0, "a", 1) == noise_seed(0, "a", 1) < 2**63
 
