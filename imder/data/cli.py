@@ -13,29 +13,29 @@ from imder.modality import MODALITIES, NAMES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The verbs convert, info and build."""
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="convert|info|build")
+    """The actions convert, info and build."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="convert|info|build")
 
-    verb = verbs.add_parser("convert", help="an npz of features to a data set folder")
-    verb.add_argument("file", type=Path, metavar="FILE", help="npz with {split}_{text,audio,vision,label,...}")
-    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
-    verb.add_argument("--title", help="the name shown in the page (default: the file's)")
-    verb.add_argument("--label-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="default: from the labels")
+    action = actions.add_parser("convert", help="an npz of features to a data set folder")
+    action.add_argument("file", type=Path, metavar="FILE", help="npz with {split}_{text,audio,vision,label,...}")
+    action.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
+    action.add_argument("--title", help="the name shown in the page (default: the file's)")
+    action.add_argument("--label-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="default: from the labels")
 
-    verb = verbs.add_parser("info", help="what a data set holds")
-    verb.add_argument("path", metavar="PATH", help="a data set folder, or 'bundled'")
-    verb.add_argument("--measure", action="store_true", help="also fit simple models: how hard the data set is")
+    action = actions.add_parser("info", help="what a data set holds")
+    action.add_argument("path", metavar="PATH", help="a data set folder, or 'bundled'")
+    action.add_argument("--measure", action="store_true", help="also fit simple models: how hard the data set is")
 
-    verb = verbs.add_parser("build", help="build the bundled corpus from one seed")
-    verb.add_argument("--out", type=Path, default=BUNDLED, metavar="DIR", help="default: where the bundled corpus is")
-    verb.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    verb.add_argument("--clips", type=int, nargs=3, default=(1400, 200, 400), metavar=("TRAIN", "VALID", "TEST"))
+    action = actions.add_parser("build", help="build the bundled corpus from one seed")
+    action.add_argument("--out", type=Path, default=BUNDLED, metavar="DIR", help="default: where the bundled corpus is")
+    action.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    action.add_argument("--clips", type=int, nargs=3, default=(1400, 200, 400), metavar=("TRAIN", "VALID", "TEST"))
 
 
 def main(args: argparse.Namespace) -> int:
-    """Runs the verb; a fault is a ValueError of one sentence."""
+    """Runs the action; a fault is a ValueError of one sentence."""
     try:
-        return {"convert": _convert, "info": _info, "build": _build}[args.verb](args)
+        return {"convert": _convert, "info": _info, "build": _build}[args.action](args)
     except OSError as error:
         raise ValueError(f"{error.filename or 'file system'}: {error.strerror or error}") from None
 
@@ -60,8 +60,12 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
-    from imder.data.corpus.build import build  # needs espeak-ng, librosa and the language encoder
-
+    try:
+        from imder.data.corpus.build import build
+    except ImportError as error:
+        raise ValueError(
+            f"building needs {error.name}; requirements-dev.txt lists what the corpus is built with"
+        ) from None
     build(args.out, seed=args.seed, clips=tuple(args.clips))
     print(summary(FeatureSet.open(args.out)))
     return 0
