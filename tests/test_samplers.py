@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -116,7 +117,7 @@ def test_steps_come_in_order_and_the_last_is_the_result(name):
     x = torch.randn(2, 3, 4)
     steps = list(sampler.run(counted, SDE, SDE.prior(x), sampler.grid(SDE, 7), noise_like(x)))
     assert [s.index for s in steps] == list(range(8))
-    assert all(a.std > b.std for a, b in zip(steps, steps[1:], strict=False))
+    assert all(a.std > b.std for a, b in itertools.pairwise(steps))
     assert steps[-1].last
     assert torch.equal(steps[-1].x, steps[-1].denoised)
     assert steps[-1].nfe == calls == sampler.evaluations(7)
