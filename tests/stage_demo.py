@@ -1,13 +1,20 @@
-"""Synthetic runs for the stage's tests, and a page that shows the stage alone: `python tests/stage_demo.py` (port: GRADIO_SERVER_PORT)."""
+"""Synthetic runs for the stage's tests; run as a script it serves the stage alone, on GRADIO_SERVER_PORT."""
 
 from __future__ import annotations
 
+import base64
+import io
+import sys
 import time
-from dataclasses import dataclass, field
+import wave
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
 from imder.data.clip import Clip, Word
+from imder.pipeline import Recovery, RecoveryChunk, RecoveryRequest, RecoveryStart
 from imder.ui import messages
 
 CHANNELS, FRAMES, LENGTH = 32, 48, 50
@@ -17,54 +24,6 @@ NAMES = {
     "vision": [spellings[0] for spellings in messages.FACE],
 }
 SENTENCE = "the first half was slow but the ending was absolutely wonderful and I loved it"
-
-
-@dataclass(frozen=True)
-class RecoveryStart:
-    run_id: str
-    clip: Clip
-    available: tuple
-    missing: tuple
-    sampler: str
-    steps: int
-    nfe_total: int
-    label: float
-    truth: dict
-    baseline: dict
-    cloud: dict
-    truth_path: dict
-    readable_truth: dict
-
-
-@dataclass(frozen=True)
-class RecoveryChunk:
-    first: int
-    step: np.ndarray
-    t: np.ndarray
-    std: np.ndarray
-    nfe: np.ndarray
-    prediction: np.ndarray
-    state: dict
-    denoised: dict
-    reconstructed: dict
-    path_state: dict
-    path_denoised: dict
-    error: dict
-    error_reconstructed: dict
-    score_norm: dict
-    readable: dict
-
-
-@dataclass(frozen=True)
-class Recovery:
-    predictions: dict
-    draws: np.ndarray
-    interval: tuple
-    feature_error: dict
-    nfe: int
-    seconds: float
-    words: list | None
-    readable_draws: dict = field(default_factory=dict)
 
 
 def make_clip(seed: int = 0) -> Clip:
@@ -109,7 +68,9 @@ def make_clip(seed: int = 0) -> Clip:
     )
 
 
-def make_run(run_id: str = "r1", missing: tuple = ("vision",), steps: int = 60, saved: int = 60, chunks: int = 6, seed: int = 0):
+def make_run(
+    run_id: str = "r1", missing: tuple = ("vision",), steps: int = 60, saved: int = 60, chunks: int = 6, seed: int = 0
+):
     """A start, its chunks and a result that look like a recovery: noise that falls, an estimate that settles."""
     rng = np.random.default_rng(seed)
     clip = make_clip(seed)
@@ -131,9 +92,9 @@ def make_run(run_id: str = "r1", missing: tuple = ("vision",), steps: int = 60, 
         nfe_total=steps * 2,
         label=1.8,
         truth=truth,
-        baseline={"complete": 1.62, "zero": 0.31},
+        predictions={"complete": 1.62, "zero": 0.31},
         cloud={k: rng.normal(0, [3.0, 1.8], (400, 2)).astype(np.float32) for k in missing},
-        truth_path={k: (2.1, 1.2) for k in missing},
+        truth_path=dict.fromkeys(missing, (2.1, 1.2)),
         readable_truth={k: clip.features[k] for k in missing},
     )
     part = np.linspace(0, 1, saved)
@@ -142,7 +103,10 @@ def make_run(run_id: str = "r1", missing: tuple = ("vision",), steps: int = 60, 
     begin = {k: 0.3 * field_() for k in missing}
     settle = (1 / (1 + std**1.3))[:, None, None]
     denoised = {k: (begin[k] * (1 - settle) + end[k] * settle).astype(np.float32) for k in missing}
-    state = {k: (denoised[k] + std[:, None, None] * rng.normal(0, 1, denoised[k].shape) * 5).astype(np.float32) for k in missing}
+    state = {
+        k: (denoised[k] + std[:, None, None] * rng.normal(0, 1, denoised[k].shape) * 5).astype(np.float32)
+        for k in missing
+    }
     rebuilt = {k: (denoised[k] * 0.92 + truth[k] * 0.06).astype(np.float32) for k in missing}
     jitter = {"text": 1.0, "audio": np.array([0.25, 60.0, *[1.0] * 31]), "vision": np.array([1.6] * 17 + [0.2] * 5)}
     width = {k: clip.features[k].shape[1] for k in missing}
@@ -163,33 +127,50 @@ def make_run(run_id: str = "r1", missing: tuple = ("vision",), steps: int = 60, 
         "state": state,
         "denoised": denoised,
         "reconstructed": rebuilt,
-        "path_state": {k: (np.array([2.0, 1.0]) * settle[:, :, 0] + std[:, None] * rng.normal([4, -3], 0.6, (saved, 2))) for k in missing},
+        "path_state": {
+            k: (np.array([2.0, 1.0]) * settle[:, :, 0] + std[:, None] * rng.normal([4, -3], 0.6, (saved, 2)))
+            for k in missing
+        },
         "path_denoised": {k: np.array([1.9, 0.9]) * settle[:, :, 0] + rng.normal(0, 0.05, (saved, 2)) for k in missing},
         "error": {k: ((denoised[k] - truth[k]) ** 2).mean(axis=(1, 2)) for k in missing},
         "error_reconstructed": {k: ((rebuilt[k] - truth[k]) ** 2).mean(axis=(1, 2)) for k in missing},
-        "score_norm": {k: 40 / std for k in missing},
+        "score_norm": dict.fromkeys(missing, 40 / std),
         "readable": shown,
     }
     pieces = []
     for rows in np.array_split(np.arange(saved), chunks):
         pieces.append(
             RecoveryChunk(
+                run_id=run_id,
                 first=int(rows[0]),
                 **{name: values[rows].astype(np.float32) for name, values in arrays.items()},
                 **{name: {k: v[rows].astype(np.float32) for k, v in values.items()} for name, values in per.items()},
             )
         )
     draws = rng.normal(1.45, 0.35, 16)
-    words = [[(w, 0.62), ("film", 0.2), ("story", 0.11)] if i % 3 else [("great", 0.4), (w, 0.3), ("good", 0.2)] for i, w in enumerate(SENTENCE.split())]
+    words = [
+        [(w, 0.62), ("film", 0.2), ("story", 0.11)] if i % 3 else [("great", 0.4), (w, 0.3), ("good", 0.2)]
+        for i, w in enumerate(SENTENCE.split())
+    ]
     result = Recovery(
+        run_id=run_id,
+        request=RecoveryRequest(clip, available, draws=16),
+        sampler="dpmpp-2m",
+        steps=steps,
+        latents={},
+        reconstructed={},
         predictions={"complete": 1.62, "zero": 0.31, "recovered": float(arrays["prediction"][-1]), "label": 1.8},
         draws=draws,
         interval=tuple(np.quantile(draws, (0.05, 0.95))),
         feature_error={k: {"draw": 0.9, "draw_refined": 0.8, "mean": 0.5, "mean_refined": 0.45} for k in missing},
         nfe=steps * 2,
         seconds=0.6,
-        words=words if "text" in missing else None,
-        readable_draws={k: np.stack([shown[k][-1] + rng.normal(0, 0.1, shown[k][-1].shape) * jitter[k] for _ in range(16)]) for k in missing if k != "text"},
+        words=words if "text" in missing else [],
+        readable_draws={
+            k: np.stack([shown[k][-1] + rng.normal(0, 0.1, shown[k][-1].shape) * jitter[k] for _ in range(16)])
+            for k in missing
+            if k != "text"
+        },
     )
     return start, pieces, result
 
@@ -197,7 +178,9 @@ def make_run(run_id: str = "r1", missing: tuple = ("vision",), steps: int = 60, 
 def run_messages(run_id: str = "r1", missing: tuple = ("vision",), **options) -> list[dict]:
     """sample, start, chunks and done of a synthetic run."""
     start, pieces, result = make_run(run_id, missing, **options)
-    sample = messages.sample_message(start.clip, start.available, names=NAMES, title="A slow start, a good end", sound=silence(), synthetic=True)
+    sample = messages.sample_message(
+        start.clip, start.available, names=NAMES, title="A slow start, a good end", sound=silence(), synthetic=True
+    )
     return [
         sample,
         messages.start_message(start, names=NAMES, title="A slow start, a good end"),
@@ -208,10 +191,6 @@ def run_messages(run_id: str = "r1", missing: tuple = ("vision",), **options) ->
 
 def silence() -> str:
     """A quiet tone of the clip's length as a WAV data URI."""
-    import base64
-    import io
-    import wave
-
     rate = 8000
     out = io.BytesIO()
     with wave.open(out, "wb") as file:

@@ -105,7 +105,7 @@ def columns(names: Sequence[str], wanted: Sequence[Sequence[str]], required: int
 
 
 def readable(features: Mapping[str, np.ndarray], names: Names | None) -> Message:
-    """What can be drawn of raw-scale features (..., L, F): {"face": 22 packed columns, "voice": 2}, where they exist."""
+    """What can be drawn of raw-scale features (..., L, F): "face" with 22 packed columns, "voice" with 2."""
     wanted = {"face": ("vision", FACE, len(ACTION_UNITS)), "voice": ("audio", VOICE, len(VOICE))}
     drawn = {}
     for view, (k, spellings, required) in wanted.items():
@@ -189,7 +189,7 @@ def start_message(
         "nfe_total": int(start.nfe_total),
         "label": number(start.label),
         "label_range": [float(v) for v in label_range],
-        "baseline": {name: number(v) for name, v in start.baseline.items()},
+        "baseline": {name: number(v) for name, v in start.predictions.items()},
         "seconds": None if start.clip.seconds is None else number(start.clip.seconds),
         "words": _words(start.clip),
         "channels": int(first.shape[0]),
@@ -239,19 +239,15 @@ def done_message(run: str, recovery: Recovery, *, names: Names | None = None) ->
         "nfe": int(recovery.nfe),
         "seconds": number(recovery.seconds),
         "words": _nearest(recovery.words),
-        "fan": readable(recovery.readable_draws or {}, names),
+        "fan": readable(recovery.readable_draws, names),
     }
 
 
-def _nearest(words: Any) -> list[list[list[Any]]] | None:
-    """Per word of the sentence the nearest words with their shares, most frequent first."""
-    if isinstance(words, Mapping):
-        words = words.get("text")
-    if words is None:
-        return None
+def _nearest(words: Sequence[Sequence[tuple[str, float]]]) -> list[list[list[Any]]] | None:
+    """Per word of the sentence the nearest words with their shares, most frequent first; None without a vocabulary."""
     return [
         [[str(word), number(share)] for word, share in ranked[:MOST_WORDS] if share >= LEAST_SHARE] for ranked in words
-    ]
+    ] or None
 
 
 def notice_message(text: str) -> Message:
