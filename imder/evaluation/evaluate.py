@@ -1,0 +1,599 @@
+"""Judging recoveries on a split: cells (method, pattern or rate, seed), and each cell's rows (evaluation.md's figures).
+
+What a method gives for a cell is an `Outcome`; every figure is read off it in the same way, whatever the method.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imder.baselines.fill import Encoded, Latents, MeanFill, NeighbourFill, RidgeFill, ZeroFill
+from imder.data.clip import Clip, collate
+from imder.data.dataset import SPLITS, FeatureSet
+from imder.data.missing import FixedMissing, RandomMissing, realised_rate, shares
+from imder.data.standardise import Standardiser
+from imder.evaluation.distribution import (
+    Floor,
+    Projection,
+    covered,
+    energy_distance,
+    exact_coverage,
+    flatten,
+    halves_floor,
+    sliced_wasserstein,
+)
+from imder.evaluation.metrics import metric_names, sentiment_metrics
+from imder.evaluation.rows import MasksFile, Row, identity
+from imder.modality import MODALITIES, PATTERNS, from_mask, missing, symbols
+from imder.model import IMDer
+from imder.samplers import check_steps, get_sampler, noise_seed
+from imder.trajectory import Estimate, final
+
+DRAWN = ("imder", "unconditional")
+FILLS = ("zero", "mean", "knn", "ridge")
+METHODS = ("imder", "imder-mean", "unconditional", *FILLS)
+PROTOCOLS = ("fixed", "random")
+RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+MAX_DRAWS = 1000
+
+#: The method name of floors: real clips against real clips.
+REAL = "real"
+DISTANCES = {"energy_distance": energy_distance, "sliced_wasserstein": sliced_wasserstein}
+
+Tick = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is evaluated. `draws` are the numbers of draws to average over, besides one; `limit` 0 takes all clips."""
+
+    methods: tuple[str, ...] = METHODS
+    protocol: str = "fixed"
+    rates: tuple[float, ...] = RATES
+    draws: tuple[int, ...] = (8,)
+    seeds: int = 1
+    split: str = "test"
+    limit: int = 0
+    sampler: str | None = None  # None: the run's own
+    steps: int | None = None
+    guidance: float = 1.0
+    batch: int = 100
+
+    def __post_init__(self) -> None:
+        for name in self.methods:
+            _one_of("method", name, METHODS)
+        if not self.methods:
+            raise ValueError(f"methods: none given; allowed: {', '.join(METHODS)}")
+        _one_of("protocol", self.protocol, PROTOCOLS)
+        _one_of("split", self.split, SPLITS)
+        if self.protocol == "random":
+            if not self.rates:
+                raise ValueError("rates: none given; numbers from 0 to 0.7 are needed")
+            for rate in self.rates:
+                RandomMissing(rate)
+        for name, low, high in (("seeds", 1, 1000), ("limit", 0, 10**9), ("batch", 1, 10_000)):
+            _whole(name, getattr(self, name), low, high)
+        if not self.draws:
+            raise ValueError(f"draws: none given; whole numbers from 1 to {MAX_DRAWS} are needed")
+        for count in self.draws:
+            _whole("draws", count, 1, MAX_DRAWS)
+        if self.sampler is not None:
+            get_sampler(self.sampler)
+        if self.steps is not None:
+            check_steps(self.steps)
+        if not (isinstance(self.guidance, int | float) and 0 <= self.guidance <= 8):  # NaN fails too
+            raise ValueError(f"guidance: {self.guidance!r} is not allowed; a number from 0 to 8 is")
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The numbers of draws with rows of their own, ascending, 1 first."""
+        return tuple(sorted({1, *self.draws}))
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}: {value!r} is unknown; allowed: {', '.join(allowed)}")
+
+
+def _whole(name: str, value: Any, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{name}: {value!r} is not allowed; a whole number from {low} to {high} is")
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One method on one set of masks (N, 3)."""
+
+    method: str
+    seed: int
+    nominal: float
+    mask: str
+    masks: np.ndarray
+    available: tuple[str, ...]  # of all clips; empty where it differs by clip
+
+    @property
+    def title(self) -> str:
+        what = symbols(self.available) if self.available else f"missing rate {self.nominal:g}"
+        return f"{self.method}, {what}, seed {self.seed}"
+
+    def groups(self) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+        """The patterns that occur, with their row numbers."""
+        for row in np.unique(self.masks, axis=0):
+            yield from_mask(row), torch.from_numpy(np.flatnonzero((self.masks == row).all(axis=1)))
+
+
+@dataclass
+class Outcome:
+    """What a method made of a cell's clips, for each (draws averaged over, after D_k or not)."""
+
+    variants: tuple[tuple[int, bool], ...]
+    values: dict[tuple[int, bool], Latents] = field(default_factory=dict)  # k: (N, D, L), rows with k missing
+    predictions: dict[tuple[int, bool], Tensor] = field(default_factory=dict)  # (N,)
+    coverage: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # draws: k: (N,), rows with k missing
+
+    @classmethod
+    def empty(cls, like: Encoded, variants: Sequence[tuple[int, bool]], counts: Sequence[int] = ()) -> Outcome:
+        made = cls(tuple(variants))
+        for variant in variants:
+            made.values[variant] = {k: torch.zeros_like(z) for k, z in like.latents.items()}
+            made.predictions[variant] = torch.zeros(len(like))
+        for count in counts:
+            made.coverage[count] = {k: torch.zeros(len(like)) for k in MODALITIES}
+        return made
+
+
+def encode_clips(model: IMDer, standardiser: Standardiser, clips: Sequence[Clip], batch: int = 100) -> Encoded:
+    """The model's latents of complete clips, on one time axis, padding 0."""
+    parts = []
+    for first in range(0, len(clips), batch):
+        part = standardiser.apply(collate(clips[first : first + batch]))
+        with torch.no_grad():
+            latents = model.encode(part.features)
+        valid = model.latent_valid(part.valid)
+        parts.append(Encoded({k: z * valid[:, None] for k, z in latents.items()}, valid, part.label, part.ids))
+    frames = max(part.valid.shape[1] for part in parts)
+
+    def longer(x: Tensor) -> Tensor:
+        return torch.nn.functional.pad(x, (0, frames - x.shape[-1]))
+
+    return Encoded(
+        {k: torch.cat([longer(part.latents[k]) for part in parts]) for k in MODALITIES},
+        torch.cat([longer(part.valid) for part in parts]),
+        torch.cat([part.label for part in parts]),
+        tuple(clip for part in parts for clip in part.ids),
+    )
+
+
+def weights_digest(folder: Path) -> str:
+    """Eight hex digits that tell a run's weights apart."""
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:8]
+
+
+class Evaluation:
+    """One run on one data set. `name` identifies the run in the rows."""
+
+    def __init__(
+        self,
+        model: IMDer,
+        standardiser: Standardiser,
+        data: FeatureSet,
+        config: EvaluationConfig,
+        name: str,
+        masks: MasksFile,
+    ) -> None:
+        wanted, have = model.config.feature_dims, data.feature_dims
+        if any(wanted[k] != have[k] for k in MODALITIES):
+            shapes = [", ".join(f"{k} {dims[k]}" for k in MODALITIES) for dims in (wanted, have)]
+            raise ValueError(f"the run {name!r} reads features of widths {shapes[0]}; {data.name!r} has {shapes[1]}")
+        if model.config.outputs != 1:
+            raise ValueError(
+                f"the run {name!r} has {model.config.outputs} outputs; the metrics need one, the sentiment"
+            )
+        self.model, self.standardiser, self.data, self.config = model.eval(), standardiser, data, config
+        self.masks = masks
+        self.sampler = config.sampler or model.config.sampler
+        own = model.config.steps if self.sampler == model.config.sampler else get_sampler(self.sampler).steps
+        self.steps = config.steps or own
+        clips = data.split(config.split)
+        if 0 < config.limit < len(clips):  # spread evenly, so that all speakers are in
+            clips = [clips[i * len(clips) // config.limit] for i in range(config.limit)]
+            self.limit: int | None = config.limit
+        else:
+            self.limit = None
+        self.clips = encode_clips(model, standardiser, clips, config.batch)
+        self.common = {
+            "protocol": config.protocol,
+            "run": name,
+            "data": f"{data.name}@{data.fingerprint[:8]}",
+            "split": config.split,
+            "limit": self.limit,
+        }
+        self._unconditional: dict[tuple[int, str], np.memmap] = {}
+
+    # Cells -----------------------------------------------------------------------------------------------------------
+
+    def cells(self) -> list[Cell]:
+        """All cells of the configuration, in the order in which they are computed."""
+        found = []
+        for seed in range(self.config.seeds):
+            if self.config.protocol == "fixed":
+                protocols = [(f"fixed-{symbols(p)}", FixedMissing(p).rate, FixedMissing(p), p) for p in PATTERNS]
+            else:
+                protocols = [
+                    (f"random-{rate:g}-seed{seed}", float(rate), RandomMissing(rate, seed), ())
+                    for rate in self.config.rates
+                ]
+            drawn = [
+                (f"{self.data.name}/{self.config.split}/{mask}", rate, protocol, names)
+                for mask, rate, protocol, names in protocols
+            ]
+            sets = [(m, rate, self.masks.get(m, self.clips.ids, p.masks), names) for m, rate, p, names in drawn]
+            for method in self.config.methods:
+                found += [Cell(method, seed, rate, mask, masks, names) for mask, rate, masks, names in sets]
+        return found
+
+    def done(self, cell: Cell, known: set[tuple[Any, ...]]) -> bool:
+        """Whether the cell's last row is among the identities `known` (rows are appended in order)."""
+        draws, refined = self._variants(cell.method)[-1]
+        last = metric_names(self.data.label_range)[-1]
+        return identity(self._row(cell, last, None, 0, draws=draws, refined=refined)) in known
+
+    def work(self, cells: Sequence[Cell]) -> float:
+        """What computing these cells will add up to in ticks: network evaluations on one clip, roughly."""
+        draws, count = max(self.config.counts), len(self.clips)
+        total = 0.0
+        for cell in cells:
+            missing_rows = int((~cell.masks.all(axis=1)).sum())
+            if cell.method == "imder":
+                total += draws * self.nfe * int((~cell.masks).sum())
+            total += (count - missing_rows) + missing_rows * (3 * draws if cell.method in DRAWN else 1)
+        absent = {
+            (cell.seed, k)
+            for cell in cells
+            if cell.method == "unconditional"
+            for i, k in enumerate(MODALITIES)
+            if not cell.masks[:, i].all()
+        }
+        return total + len(absent) * draws * self.nfe * count
+
+    @cached_property
+    def nfe(self) -> int:
+        """Network evaluations a draw and modality."""
+        sampler, x = get_sampler(self.sampler), torch.zeros(1, 1, 1)
+        ts = sampler.grid(self.model.sde, self.steps)
+        return final(sampler.run(lambda x, t: Estimate(x, x), self.model.sde, x, ts, lambda: x)).nfe
+
+    def _variants(self, method: str) -> list[tuple[int, bool]]:
+        if method in FILLS:
+            return [(1, False)]
+        counts = self.config.counts if method in DRAWN else (1,)
+        return [(count, refined) for count in counts for refined in (False, True)]
+
+    # Outcomes --------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def outcome(self, cell: Cell, tick: Tick = lambda units: None) -> Outcome:
+        """What the cell's method makes of its clips."""
+        variants = self._variants(cell.method)
+        several = [count for count in self.config.counts if count > 1] if cell.method in DRAWN else []
+        made = Outcome.empty(self.clips, variants, several)
+        for pattern, members in cell.groups():
+            for rows in members.split(self.config.batch):
+                part = self.clips.take(rows)
+                if not missing(pattern):
+                    for variant in variants:
+                        made.predictions[variant][rows] = self._predict(part, {})
+                    tick(len(rows))
+                elif cell.method in DRAWN:
+                    self._judge_draws(made, cell, part, rows, pattern, tick)
+                else:
+                    filled = self._fill(cell.method, part, pattern)
+                    for variant in variants:
+                        values = self._refine(filled, part.valid) if variant[1] else filled
+                        self._keep(made, variant, rows, values, self._predict(part, values))
+                    tick(len(rows))
+        return made
+
+    @staticmethod
+    def _keep(made: Outcome, variant: tuple[int, bool], rows: Tensor, values: Latents, prediction: Tensor) -> None:
+        for k, z in values.items():
+            made.values[variant][k][rows] = z
+        made.predictions[variant][rows] = prediction
+
+    def _predict(self, part: Encoded, recovered: Latents) -> Tensor:
+        """Sentiment (B,) from the true latents with `recovered` in the place of what is missing."""
+        return self.model.predict(part.latents | recovered, part.valid)
+
+    def _refine(self, values: Latents, valid: Tensor) -> Latents:
+        """D_k of recovered latents."""
+        return {k: self.model.reconstruct(k, z, valid) * valid[:, None] for k, z in values.items()}
+
+    def _hidden(self, part: Encoded, pattern: tuple[str, ...]) -> Latents:
+        """The latents as a method may see them: zeros for what is missing."""
+        return {k: z if k in pattern else torch.zeros_like(z) for k, z in part.latents.items()}
+
+    def _fill(self, method: str, part: Encoded, pattern: tuple[str, ...]) -> Latents:
+        hidden = self._hidden(part, pattern)
+        if method == "imder-mean":
+            available = torch.tensor([k in pattern for k in MODALITIES]).expand(len(part), -1)
+            full = self.model.conditional_mean(hidden, available, part.valid)
+            return {k: full[k] * part.valid[:, None] for k in missing(pattern)}
+        return self.fills[method](hidden, pattern, part.valid)
+
+    def _judge_draws(
+        self, made: Outcome, cell: Cell, part: Encoded, rows: Tensor, pattern: tuple[str, ...], tick: Tick
+    ) -> None:
+        """Draws of one batch: kept are the first one, running sums, and all draws of this batch for the quantiles."""
+        counts, absent = self.config.counts, missing(pattern)
+        total = {k: torch.zeros_like(part.latents[k]) for k in absent}
+        outputs = {refined: torch.zeros(len(part)) for refined in (False, True)}
+        all_draws = {k: torch.empty(max(counts), *part.latents[k].shape) for k in absent}
+        for i in range(max(counts)):
+            drawn = self._draw(cell, part, rows, pattern, i, tick)
+            for refined in (False, True):
+                values = self._refine(drawn, part.valid) if refined else drawn
+                outputs[refined] += self._predict(part, values)
+                if i == 0:
+                    self._keep(made, (1, refined), rows, values, outputs[refined])
+            for k, z in drawn.items():
+                total[k] += z
+                all_draws[k][i] = z
+            tick(3 * len(rows))
+            if (count := i + 1) > 1 and count in counts:
+                mean = {k: z / count for k, z in total.items()}
+                for refined in (False, True):
+                    values = self._refine(mean, part.valid) if refined else mean
+                    self._keep(made, (count, refined), rows, values, outputs[refined] / count)
+                for k in absent:
+                    made.coverage[count][k][rows] = self._covered(all_draws[k][:count], part.latents[k], part.valid)
+
+    @staticmethod
+    def _covered(draws: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+        """(B,) share of valid values of a clip inside the 5-95 % interval of its draws (n, B, D, L)."""
+        inside = [
+            covered(draws[:, i].numpy(), truth[i].numpy()) for i in range(len(truth))
+        ]  # clip by clip: less memory
+        share = torch.from_numpy(np.stack(inside)).float().mean(dim=1)  # (B, L)
+        return (share * valid).sum(1) / valid.sum(1)
+
+    def _seeds(self, seed: int, ids: Sequence[str], draw: int) -> list[int]:
+        return [noise_seed(seed, clip, draw) for clip in ids]
+
+    def _draw(
+        self, cell: Cell, part: Encoded, rows: Tensor, pattern: tuple[str, ...], draw: int, tick: Tick
+    ) -> Latents:
+        if cell.method == "unconditional":
+            drawn = {k: self._unconditional_draws(k, cell.seed, tick)[draw] for k in missing(pattern)}
+            return {k: torch.from_numpy(z[rows.numpy()]) for k, z in drawn.items()}
+        drawn = self._recover(part, pattern, self._seeds(cell.seed, part.ids, draw), self.config.guidance)
+        tick(self.nfe * len(rows) * len(drawn))
+        return drawn
+
+    def _recover(self, part: Encoded, pattern: tuple[str, ...], seeds: list[int], guidance: float) -> Latents:
+        available = torch.tensor([k in pattern for k in MODALITIES]).expand(len(part), -1)
+        full = self.model.recover(
+            self._hidden(part, pattern),
+            available,
+            valid=part.valid,
+            seeds=seeds,
+            sampler=self.sampler,
+            steps=self.steps,
+            guidance=guidance,
+        )
+        return {k: full[k] * part.valid[:, None] for k in missing(pattern)}
+
+    def _unconditional_draws(self, k: str, seed: int, tick: Tick) -> np.memmap:
+        """(draws, N, D, L) of modality k, which do not depend on the pattern: made once, kept in a temporary file.
+
+        The noise is that of the conditional draws, so that the two differ by the condition alone.
+        """
+        if (seed, k) not in self._unconditional:
+            self._unconditional = {key: x for key, x in self._unconditional.items() if key[0] == seed}
+            z = self.clips.latents[k]
+            with tempfile.TemporaryFile() as file:  # the map keeps it until it is dropped
+                made = np.memmap(file, np.float32, "w+", shape=(max(self.config.counts), *z.shape))
+            others = tuple(o for o in MODALITIES if o != k)
+            for rows in torch.arange(len(self.clips)).split(self.config.batch):
+                part = self.clips.take(rows)
+                for draw in range(len(made)):
+                    seeds = self._seeds(seed, part.ids, draw)
+                    made[draw, rows[0] : rows[-1] + 1] = self._recover(part, others, seeds, 0.0)[k].numpy()
+                    tick(self.nfe * len(rows))
+            self._unconditional[seed, k] = made
+        return self._unconditional[seed, k]
+
+    # The training split: fills and directions ------------------------------------------------------------------------
+
+    @cached_property
+    def train(self) -> Encoded:
+        """All training clips."""
+        if "train" not in self.data.splits:
+            raise ValueError(f"{self.data.name!r} has no split 'train'; fills and distances are fitted on it")
+        return encode_clips(self.model, self.standardiser, self.data.split("train"), self.config.batch)
+
+    @cached_property
+    def fills(self) -> dict[str, Callable[[Latents, tuple[str, ...], Tensor], Latents]]:
+        """The fills by name. Their few choices are made on `valid`, or on a fifth of the training clips."""
+        train = self.train
+        if "valid" in self.data.splits:
+            fit, tune = train, encode_clips(self.model, self.standardiser, self.data.split("valid"), self.config.batch)
+        else:
+            cut = max(1, len(train) * 4 // 5)
+            fit, tune = train.take(torch.arange(cut)), train.take(torch.arange(min(cut, len(train) - 1), len(train)))
+        return {
+            "zero": ZeroFill(self.model.encode, self.model.config.feature_dims),
+            "mean": MeanFill(train),
+            "knn": NeighbourFill(fit, tune),
+            "ridge": RidgeFill(fit, tune),
+        }
+
+    @cached_property
+    def frames(self) -> int:
+        """Frames on which clips are compared as wholes."""
+        return int(self.train.valid.sum(1).max())
+
+    def _flat(self, k: str, latents: Tensor, valid: Tensor) -> np.ndarray:
+        return flatten(self.model.unit(k, latents).numpy(), valid.numpy(), self.frames)
+
+    @cached_property
+    def projections(self) -> dict[str, Projection]:
+        """The principal directions of each modality's training clips."""
+        return {k: Projection.fit(self._flat(k, self.train.latents[k], self.train.valid)) for k in MODALITIES}
+
+    @cached_property
+    def real(self) -> dict[str, np.ndarray]:
+        """The split's true clips in those directions, k: (N, 32)."""
+        return {k: self.projections[k](self._flat(k, self.clips.latents[k], self.clips.valid)) for k in MODALITIES}
+
+    # Rows ------------------------------------------------------------------------------------------------------------
+
+    def rows(self, cell: Cell, tick: Tick = lambda units: None) -> list[Row]:
+        """All figures of a cell."""
+        made, found = self.outcome(cell, tick), []
+        for variant in made.variants:
+            found += self._feature_rows(cell, made, variant)
+        for count, shares_covered in made.coverage.items():
+            found += self._clip_rows(
+                cell, "coverage90", shares_covered, draws=count, refined=False, exact=exact_coverage(count)
+            )
+        for draws, refined in made.variants:
+            found += self._sentiment_rows(cell, made.predictions[draws, refined], draws, refined)
+        return found
+
+    def _feature_rows(self, cell: Cell, made: Outcome, variant: tuple[int, bool]) -> list[Row]:
+        draws, refined = variant
+        valid = self.clips.valid
+        errors, distances = {}, {name: {} for name in DISTANCES}
+        for i, k in enumerate(MODALITIES):
+            rows = np.flatnonzero(~cell.masks[:, i])
+            if not len(rows):
+                continue
+            value = made.values[variant][k]
+            error = (self.model.unit(k, value) - self.model.unit(k, self.clips.latents[k])).square().mean(1)  # (N, L)
+            errors[k] = (error * valid).sum(1) / valid.sum(1)
+            points = self.projections[k](self._flat(k, value[rows], valid[rows]))
+            for name, distance in DISTANCES.items():
+                distances[name][k] = distance(points, self.real[k][rows]), len(rows)
+        found = self._clip_rows(cell, "feature_error", errors, draws=draws, refined=refined)
+        for name, by in distances.items():
+            found += [self._row(cell, name, v, n, modality=k, draws=draws, refined=refined) for k, (v, n) in by.items()]
+            if len(by) > 1:
+                values = [v for v, _ in by.values()]
+                mean = None if None in values else float(np.mean(values))
+                count = max(n for _, n in by.values())
+                found.append(self._row(cell, name, mean, count, draws=draws, refined=refined))
+        return found
+
+    def _clip_rows(self, cell: Cell, metric: str, by: dict[str, Tensor], **more: Any) -> list[Row]:
+        """The mean over clips of a figure (N,) a modality, and over all missing ones where there are several."""
+        absent = torch.from_numpy(~cell.masks)
+        names = [k for i, k in enumerate(MODALITIES) if bool(absent[:, i].any())]
+        found = [self._mean_row(cell, metric, by[k][absent[:, MODALITIES.index(k)]], modality=k, **more) for k in names]
+        if len(names) > 1:
+            stack = torch.stack([by[k] if k in names else torch.zeros(len(absent)) for k in MODALITIES], dim=1)
+            some = absent.any(dim=1)
+            mean = ((stack * absent).sum(1) / absent.sum(1).clamp(min=1))[some]
+            found.append(self._mean_row(cell, metric, mean, **more))
+        return found
+
+    def _mean_row(self, cell: Cell, metric: str, x: Tensor, **more: Any) -> Row:
+        x = x.double()
+        se = float(x.std() / len(x) ** 0.5) if len(x) > 1 else None
+        return self._row(cell, metric, float(x.mean()), len(x), se=se, **more)
+
+    def _sentiment_rows(self, cell: Cell, predictions: Tensor, draws: int, refined: bool) -> list[Row]:
+        figures = sentiment_metrics(self.clips.label.numpy(), predictions.numpy(), self.data.label_range)
+        error = (predictions - self.clips.label).abs().double()
+        found = []
+        for metric in metric_names(self.data.label_range):
+            se = float(error.std() / len(error) ** 0.5) if metric == "mae" and len(error) > 1 else None
+            figure = figures[metric]
+            found.append(self._row(cell, metric, figure.value, figure.n, draws=draws, refined=refined, se=se))
+        return found
+
+    def _row(
+        self,
+        cell: Cell,
+        metric: str,
+        value: float | None,
+        n: int,
+        *,
+        draws: int,
+        refined: bool,
+        modality: str | None = None,
+        se: float | None = None,
+        exact: float | None = None,
+    ) -> Row:
+        """One row, its keys in the order of `SCHEMA`."""
+        drawn = cell.method in DRAWN
+        one = 1 if cell.method == "imder-mean" else None
+        guidance = {"imder": float(self.config.guidance), "unconditional": 0.0}.get(cell.method)
+        by_count = shares(cell.masks)
+        return {
+            "method": cell.method,
+            "available": list(cell.available),
+            "metric": metric,
+            "value": None if value is None else round(value, 6),
+            "n": n,
+            "draws": draws,
+            "refined": refined,
+            "seed": cell.seed,
+            "sampler": self.sampler if drawn else None,
+            "steps": self.steps if drawn else one,
+            "protocol": self.common["protocol"],
+            "nominal_missing_rate": round(cell.nominal, 6),
+            "realised_missing_rate": round(realised_rate(cell.masks), 6),
+            **{key: self.common[key] for key in ("run", "data", "split", "limit")},
+            "modality": modality,
+            "nfe": self.nfe if drawn else one,
+            "guidance": guidance,
+            "mask": cell.mask,
+            "shares": [round(by_count[count], 6) for count in (3, 2, 1)],
+            "se": None if se is None else round(se, 6),
+            "exact": None if exact is None else round(exact, 6),
+        }
+
+    # Floors ----------------------------------------------------------------------------------------------------------
+
+    def floor_cell(self) -> Cell:
+        """The cell of the floors: nothing is missing, nothing is recovered."""
+        masks = np.ones((len(self.clips), len(MODALITIES)), dtype=bool)
+        return Cell(
+            REAL, 0, 0.0, f"{self.data.name}/{self.config.split}/fixed-{symbols(MODALITIES)}", masks, MODALITIES
+        )
+
+    def floors_done(self, known: set[tuple[Any, ...]]) -> bool:
+        """Whether the floors' last row is among the identities `known`."""
+        row = self._row(
+            self.floor_cell(), f"{list(DISTANCES)[-1]}_floor_train", None, 0, draws=1, refined=False,
+            modality=MODALITIES[-1],
+        )  # fmt: skip
+        return identity(row) in known
+
+    def floor_rows(self) -> list[Row]:
+        """Real against real: the split in random halves (`_floor`), and training clips against it (`_floor_train`).
+
+        As many training clips as the split has, spread evenly: other speakers, so the larger of the two.
+        """
+        cell, found = self.floor_cell(), []
+        count = min(len(self.train), len(self.clips))
+        others = self.train.take(torch.arange(count) * len(self.train) // count)
+        for name, distance in DISTANCES.items():
+            for k in MODALITIES:
+                halves: Floor = halves_floor(distance, self.real[k])
+                points = self.projections[k](self._flat(k, others.latents[k], others.valid))
+                common = {"draws": 1, "refined": False, "modality": k}
+                found.append(self._row(cell, f"{name}_floor", halves.value, len(self.clips), se=halves.noise, **common))
+                other = distance(points, self.real[k])
+                found.append(self._row(cell, f"{name}_floor_train", other, len(self.clips), **common))
+        return found

@@ -1,0 +1,176 @@
+"""The stored rows as Markdown tables: recovery by pattern, sentiment by pattern or missing rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from imder.evaluation.rows import Row
+from imder.modality import MODALITIES, PATTERNS, SYMBOLS, missing, symbols
+
+TITLES = {
+    "imder": "IMDer",
+    "imder-mean": "conditional mean",
+    "unconditional": "unconditional",
+    "zero": "zero fill",
+    "mean": "mean fill",
+    "knn": "kNN",
+    "ridge": "ridge",
+}
+#: The number of draws whose mean is shown, where it is there; else the largest number.
+SHOWN_DRAWS = 8
+
+
+class Rows:
+    """Figures of one run on one split, found by what they are; several seeds are averaged."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+        self.counts = sorted({row["draws"] for row in rows if row["method"] == "imder"})
+        several = [count for count in self.counts if count > 1]
+        self.shown = SHOWN_DRAWS if SHOWN_DRAWS in several else max(several, default=1)
+        self.most = max(several, default=1)
+        self.methods = [name for name in TITLES if any(row["method"] == name for row in rows)]
+
+    def value(self, field: str = "value", **wanted: Any) -> float | None:
+        """The mean over seeds of the rows with those fields; None where there are none."""
+        found = [row[field] for row in self.rows if all(row[key] == v for key, v in wanted.items())]
+        return float(np.mean(found)) if found and None not in found else None
+
+
+def text(value: float | None, digits: int = 2) -> str:
+    """`.69` for 0.69, a dash for what is not there."""
+    if value is None:
+        return "–"
+    shown = f"{value:.{digits}f}"
+    return shown.replace("0.", ".", 1) if abs(value) < 1 and shown.lstrip("-").startswith("0.") else shown
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """All tables of the rows, a heading for each run, data set, split and sampler."""
+    if not rows:
+        raise ValueError("there are no rows to make a table of")
+    sections: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        sections.setdefault((row["run"], row["data"], row["split"], row["limit"]), []).append(row)
+    parts = []
+    for (run, data, split, limit), found in sections.items():
+        drawn = {(r["sampler"], r["steps"], r["nfe"], r["guidance"]) for r in found if r["method"] == "imder"}
+        for sampler in sorted(drawn, key=str) or [None]:
+            used = [r for r in found if r["method"] not in ("imder", "unconditional") or _sampler_of(r, sampler)]
+            clips = max(row["n"] for row in used)
+            title = f"### {run}, {data}, {split}: {clips} clips" + (" (a selection)" if limit else "")
+            if sampler:
+                title += f"; {sampler[0]}, {sampler[1]} steps, {sampler[2]} evaluations, guidance {sampler[3]:g}"
+            parts.append(title)
+            if fixed := [row for row in used if row["protocol"] == "fixed"]:
+                parts += _fixed(Rows(fixed))
+            if by_rate := [row for row in used if row["protocol"] == "random"]:
+                parts += _random(Rows(by_rate))
+    return "\n\n".join(parts)
+
+
+def _sampler_of(row: Row, sampler: tuple[Any, ...]) -> bool:
+    return (row["sampler"], row["steps"]) == sampler[:2] and (row["method"] != "imder" or row["guidance"] == sampler[3])
+
+
+def _fixed(rows: Rows) -> list[str]:
+    n, most = rows.shown, rows.most
+    head = ["available → recovered", "mean fill", "zero fill", "kNN", "ridge", "conditional mean", "one draw"]
+    head += ["unconditional draw", f"mean of {n}", f"D_k of mean of {n}"]
+    head += [f"coverage of {most} (exact)", "energy: draw", "unconditional", "floor ± noise", "other speakers"]
+    body = []
+    for pattern in PATTERNS[:-1]:
+        for k in missing(pattern):
+            where = {"available": list(pattern), "modality": k}
+
+            def error(
+                method: str, draws: int = 1, refined: bool = False, metric: str = "feature_error", where=where
+            ) -> str:
+                return text(rows.value(method=method, draws=draws, refined=refined, metric=metric, **where))
+
+            cover = {"method": "imder", "metric": "coverage90", "draws": most} | where
+            exact = rows.value("exact", **cover)
+            floor = {"method": "real", "metric": "energy_distance_floor", "modality": k}
+            other = {"method": "real", "metric": "energy_distance_floor_train", "modality": k}
+            body.append(
+                [
+                    f"{symbols(pattern)} → {SYMBOLS[k]}",
+                    *(error(method) for method in ("mean", "zero", "knn", "ridge", "imder-mean")),
+                    f"**{error('imder')}**",
+                    error("unconditional"),
+                    error("imder", n),
+                    f"**{error('imder', n, True)}**",
+                    f"{text(rows.value(**cover))} ({text(exact, 3)})",
+                    f"**{error('imder', metric='energy_distance')}**",
+                    error("unconditional", metric="energy_distance"),
+                    f"{text(rows.value(**floor))} ± {text(rows.value('se', **floor))}",
+                    text(rows.value(**other)),
+                ]
+            )
+    note = (
+        "Feature error: squared error a latent dimension, a channel's variance on the training clips being 1. Energy: "
+        "energy distance of one draw a clip to the real clips; its floor is real against real, random halves of the "
+        "split (± their deviation), and training clips of other speakers against the split."
+    )
+    sets = [(symbols(p), {"available": list(p)}) for p in PATTERNS]
+    return ["**Recovered features**", table(head, body), note, *_sentiment(rows, sets, "available")]
+
+
+def _sentiment(rows: Rows, sets: Sequence[tuple[str, dict[str, Any]]], what: str) -> list[str]:
+    """MAE and Non0 accuracy of the predicted sentiment, a row a method and a column a pattern or rate."""
+    parts = []
+    for metric, title in (("mae", "Mean absolute error of the predicted sentiment"), ("acc2", "Two-class accuracy")):
+        body = []
+        for method in rows.methods:
+            for draws, refined in _variants(rows, method):
+                name = TITLES[method]
+                if method in ("imder", "unconditional"):
+                    name += ", one draw" if draws == 1 else f", mean over {draws} outputs"
+                name += ", after D_k" if refined else ""
+                wanted = {"method": method, "draws": draws, "refined": refined, "metric": metric}
+                body.append([name, *(text(rows.value(**wanted, **where)) for _, where in sets)])
+        parts += [f"**{title}**", table([f"method \\ {what}", *(name for name, _ in sets)], body)]
+    return parts
+
+
+def _variants(rows: Rows, method: str) -> list[tuple[int, bool]]:
+    if method in ("imder", "unconditional"):
+        counts = (1,) if rows.shown == 1 else (1, rows.shown)
+        return [(count, refined) for count in counts for refined in (False, True)]
+    return [(1, False), (1, True)] if method == "imder-mean" else [(1, False)]
+
+
+def _random(rows: Rows) -> list[str]:
+    drawn = [row for row in rows.rows if row["method"] != "real"]
+    rates = sorted({row["nominal_missing_rate"] for row in drawn})
+    realised = {rate: rows.value("realised_missing_rate", nominal_missing_rate=rate, metric="mae") for rate in rates}
+    sets = [(f"{text(rate, 1)} ({text(realised[rate])})", {"nominal_missing_rate": rate}) for rate in rates]
+    body = []
+    for method in rows.methods:
+        for draws, refined in _variants(rows, method):
+            name = TITLES[method] + (f", {draws} draws" if method in ("imder", "unconditional") else "")
+            name += ", after D_k" if refined else ""
+            for k in MODALITIES:
+                wanted = {
+                    "method": method,
+                    "draws": draws,
+                    "refined": refined,
+                    "metric": "feature_error",
+                    "modality": k,
+                }
+                body.append([name, SYMBOLS[k], *(text(rows.value(**wanted, **where)) for _, where in sets)])
+    head = ["method", "recovered", *(name for name, _ in sets)]
+    return [
+        "**Feature error by missing rate (realised)**",
+        table(head, body),
+        *_sentiment(rows, sets, "missing rate (realised)"),
+    ]
