@@ -15,6 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import anyio.from_thread
 import numpy as np
 
 from imder.data.clip import Clip, Word
@@ -45,6 +46,7 @@ MOODS = {
     670: ValueError("broken at /root/secret"),
 }
 SLOW_SEED = 900  # half a second a step
+FREEZE_SEED = 901  # stops the server's event loop
 
 
 def _clip(i: int) -> Clip:
@@ -136,6 +138,8 @@ class FakePipeline:
             truth_path={k: np.array([0.4, -0.3], np.float32) for k in gone},
             readable_truth={k: clip.features[k] for k in gone},
         )
+        if request.seed == FREEZE_SEED:
+            anyio.from_thread.run_sync(time.sleep, 120)
         if request.seed in MOODS:
             raise MOODS[request.seed]
         count = min(request.steps + 1, request.displayed)

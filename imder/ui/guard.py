@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import time
 from collections import OrderedDict
@@ -27,9 +28,10 @@ READ = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon(/\d+)?)/?"
     r"|/(assets|static|svelte)/.*"
     r"|(/gradio_api)?/(info|openapi\.json|theme\.css|app_id|token|user|login_check|startup-events)/?"
-    r"|/gradio_api/(heartbeat/\w+|queue/data|call/(v2/)?\w+/\w+|file=.*)"
+    r"|/gradio_api/(heartbeat/[\w-]{1,64}|queue/data|call/(v2/)?\w{1,64}/[\w-]{1,64})"
 )
-WRITE = re.compile(r"/gradio_api/(queue/join|cancel|run/predict|call/(?:v2/)?(?P<api>\w+))/?")
+WRITE = re.compile(r"/gradio_api/(queue/join|cancel|run/predict|call/(?:v2/)?(?P<api>\w{1,64}))/?")
+SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
 @dataclass
@@ -118,7 +120,7 @@ class Guard:
         if len(path) > MAX_PATH or len(scope.get("query_string", b"")) > MAX_QUERY:
             raise Refusal(414, "The address is too long.")
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-            if not READ.fullmatch(path) or "file=http" in path.lower():
+            if not READ.fullmatch(path):
                 raise Refusal(404, "There is no such page.")
             return receive
         match = WRITE.fullmatch(path) if scope["method"] == "POST" else None
@@ -130,7 +132,9 @@ class Guard:
             raise Refusal(429, "Too many requests: wait a few seconds.")
         body = await _read(scope, receive)
         content = _parse(body)
-        index = content.get("fn_index")
+        index, session = content.get("fn_index"), content.get("session_hash", "none")
+        if type(session) is not str or not SESSION.fullmatch(session):
+            raise Refusal(400, "The session is not a short word.")
         if api is None and not (type(index) is int and index in self.functions):
             raise Refusal(404, "There is no such function.")
         if (api or index in self.heavy) and "cancel" not in path and not self.model_requests.take(client):
@@ -188,11 +192,13 @@ def _parse(body: bytes) -> dict[str, Any]:
     """The body as a JSON object without NaN, not nested too deeply."""
     refusal = Refusal(400, "The request is not a JSON object of finite numbers.")
 
-    def refuse(constant: str) -> None:
-        raise refusal
+    def finite(text: str) -> float:
+        if not math.isfinite(value := float(text)):
+            raise refusal
+        return value
 
     try:
-        content = json.loads(body.decode("utf-8"), parse_constant=refuse)
+        content = json.loads(body.decode("utf-8"), parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError):
         raise refusal from None
     if not isinstance(content, dict) or _depth(content) > MAX_DEPTH:

@@ -149,7 +149,7 @@ class Page:
 
         return self.light(9, work)
 
-    def recover(self, model: object, data: object, *choice: object) -> Iterator[tuple[Any, str]]:
+    def play(self, model: object, data: object, *choice: object) -> Iterator[tuple[Any, str]]:
         """A recovery as it goes: stage, status."""
 
         def work() -> Iterator[tuple[Any, str]]:
@@ -171,7 +171,7 @@ class Page:
         except Refused as reason:
             yield gr.skip(), trouble(str(reason))
 
-    def api(
+    def recover(
         self,
         sample: str | None = None,
         drop: list[str] | None = None,
@@ -267,7 +267,7 @@ def build(shelf: Shelf, jobs: Jobs) -> gr.Blocks:
         with gr.Accordion("How it works, and what to be careful about", open=False, elem_id="about"):
             gr.Markdown(ABOUT)
         _connect(demo, page, controls, stage, source)
-        gr.api(page.api, api_name="recover", **MODEL)
+        gr.api(page.recover, api_name="recover", **MODEL)
     return demo
 
 
@@ -298,7 +298,7 @@ def _connect(demo: gr.Blocks, page: Page, c: Controls, stage: gr.HTML, source: g
             preprocess=False, api_visibility="private", **MODEL,
         )  # fmt: skip
     run = c.recover.click(
-        page.recover, c.values, [stage, c.status], show_progress="minimal", show_progress_on=c.status,
+        page.play, c.values, [stage, c.status], show_progress="minimal", show_progress_on=c.status,
         preprocess=False, api_visibility="private", **MODEL,
     )  # fmt: skip
     c.recover.click(None, None, c.stop, js=switch(True), api_visibility="private")

@@ -27,12 +27,16 @@ MAX_TEMP_AGE = 3600.0
 DRAIN_SECONDS = 6.0
 
 
-def launch(demo: gr.Blocks, jobs: Jobs) -> None:
+def launch(demo: gr.Blocks) -> None:
     """Starts the server; host and port come from GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."""
     demo.queue(api_open=False, max_size=QUEUE, default_concurrency_limit=2)
-    heavy = {i for i, fn in demo.fns.items() if fn.concurrency_id == MODEL["concurrency_id"]}
+    functions = {i: fn for i, fn in demo.fns.items() if fn.fn is not None}
     guard = Middleware(
-        Guard, functions=set(demo.fns), heavy=heavy, apis={"recover"}, behind_proxy=get_space() is not None
+        Guard,
+        functions=set(functions),
+        heavy={i for i, fn in functions.items() if fn.concurrency_id == MODEL["concurrency_id"]},
+        apis={"recover"},
+        behind_proxy=get_space() is not None,
     )
     demo.launch(
         prevent_thread_lock=True,
@@ -60,7 +64,7 @@ def serve(demo: gr.Blocks, jobs: Jobs) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    launch(demo, jobs)
+    launch(demo)
     host = "127.0.0.1" if demo.server_name in ("0.0.0.0", "localhost") else demo.server_name.strip("[]")
     watchdog = Watchdog(lambda: answers(host, demo.server_port, timeout=3.0)).start()
     temporary = Path(os.environ["GRADIO_TEMP_DIR"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import reprlib
 from collections.abc import Callable, Mapping
@@ -95,7 +94,7 @@ def check_sampler(value: object) -> str:
 
 def check_guidance(value: object) -> float:
     """A finite number from 0 (the condition is ignored) to 8."""
-    if type(value) not in (int, float) or not math.isfinite(value) or not 0 <= value <= MAX_GUIDANCE:
+    if type(value) not in (int, float) or not 0 <= value <= MAX_GUIDANCE:  # NaN is not
         raise BadInput(f"guidance: {shown(value)} is not allowed; a number from 0 to {MAX_GUIDANCE:g} is.")
     return float(value)
 
