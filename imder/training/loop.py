@@ -124,7 +124,7 @@ def fit(job: Job, seed: int, checkpoints: Checkpoints, interval: float, report: 
         if job.ema:
             decay = min(job.ema, (1 + update) / (10 + update))  # a warm-up, so that the start is soon forgotten
             _blend(average, job.modules.state_dict(), 1 - decay)
-        return float(loss)
+        return loss.item()
 
     def judge() -> None:
         nonlocal kept
