@@ -234,10 +234,18 @@ def test_random_protocol_and_its_masks(home, tmp_path):
 def test_tables(home, fixed, capsys):
     assert main(["evaluate", "--table", str(home / "fixed.jsonl")]) == 0
     text = capsys.readouterr().out
-    for wanted in ("L → A", "AV → L", "ridge", "unconditional", "D_k of mean of 4", "coverage of 4 (exact)"):
+    for wanted in (
+        "L → A",
+        "AV → L",
+        "ridge",
+        "unconditional",
+        "D_k of mean of 4",
+        "coverage, 4 draws",
+        "other speakers",
+    ):
         assert wanted in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert len([line for line in lines if "→" in line]) == 10
+    assert len([line for line in lines if "→" in line]) == 20
     row = next(line for line in lines if line.startswith("| LA → V"))
     error = pick(fixed, method="ridge", available=["text", "audio"], metric="feature_error")[0]["value"]
     assert f"{error:.2f}".lstrip("0") in row

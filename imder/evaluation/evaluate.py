@@ -45,6 +45,8 @@ METHODS = ("imder", "imder-mean", "unconditional", *FILLS)
 PROTOCOLS = ("fixed", "random")
 RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 MAX_DRAWS = 1000
+#: What D_k and two predictions of a draw cost, in network evaluations.
+JUDGING = 6
 
 #: The method name of floors: real clips against real clips.
 REAL = "real"
@@ -256,7 +258,7 @@ class Evaluation:
             missing_rows = int((~cell.masks.all(axis=1)).sum())
             if cell.method == "imder":
                 total += draws * self.nfe * int((~cell.masks).sum())
-            total += (count - missing_rows) + missing_rows * (3 * draws if cell.method in DRAWN else 1)
+            total += (count - missing_rows) + missing_rows * (JUDGING * draws if cell.method in DRAWN else 1)
         absent = {
             (cell.seed, k)
             for cell in cells
@@ -348,7 +350,7 @@ class Evaluation:
             for k, z in drawn.items():
                 total[k] += z
                 all_draws[k][i] = z
-            tick(3 * len(rows))
+            tick(JUDGING * len(rows))
             if (count := i + 1) > 1 and count in counts:
                 mean = {k: z / count for k, z in total.items()}
                 for refined in (False, True):

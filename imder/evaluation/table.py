@@ -84,45 +84,46 @@ def _sampler_of(row: Row, sampler: tuple[Any, ...]) -> bool:
 
 def _fixed(rows: Rows) -> list[str]:
     n, most = rows.shown, rows.most
-    head = ["available → recovered", "mean fill", "zero fill", "kNN", "ridge", "conditional mean", "one draw"]
-    head += ["unconditional draw", f"mean of {n}", f"D_k of mean of {n}"]
-    head += [f"coverage of {most} (exact)", "energy: draw", "unconditional", "floor ± noise", "other speakers"]
-    body = []
+    errors, distances = [], []
     for pattern in PATTERNS[:-1]:
         for k in missing(pattern):
+            name = f"{symbols(pattern)} → {SYMBOLS[k]}"
             where = {"available": list(pattern), "modality": k}
 
-            def error(
-                method: str, draws: int = 1, refined: bool = False, metric: str = "feature_error", where=where
-            ) -> str:
-                return text(rows.value(method=method, draws=draws, refined=refined, metric=metric, **where))
+            def figure(method: str, metric: str, draws: int = 1, refined: bool = False, where=where) -> float | None:
+                return rows.value(method=method, draws=draws, refined=refined, metric=metric, **where)
 
-            cover = {"method": "imder", "metric": "coverage90", "draws": most} | where
-            exact = rows.value("exact", **cover)
+            shown = [figure(method, "feature_error") for method in ("mean", "zero", "knn", "ridge", "imder-mean")]
+            shown += [figure("imder", "feature_error", n, refined) for refined in (False, True)]
+            shown += [figure(method, "feature_error") for method in ("imder", "unconditional")]
+            errors.append([name, *map(text, shown)])
+
+            cover = {"metric": "coverage90", "draws": most} | where
             floor = {"method": "real", "metric": "energy_distance_floor", "modality": k}
             other = {"method": "real", "metric": "energy_distance_floor_train", "modality": k}
-            body.append(
+            distances.append(
                 [
-                    f"{symbols(pattern)} → {SYMBOLS[k]}",
-                    *(error(method) for method in ("mean", "zero", "knn", "ridge", "imder-mean")),
-                    f"**{error('imder')}**",
-                    error("unconditional"),
-                    error("imder", n),
-                    f"**{error('imder', n, True)}**",
-                    f"{text(rows.value(**cover))} ({text(exact, 3)})",
-                    f"**{error('imder', metric='energy_distance')}**",
-                    error("unconditional", metric="energy_distance"),
+                    name,
+                    *(text(figure(method, "energy_distance")) for method in ("imder", "unconditional")),
                     f"{text(rows.value(**floor))} ± {text(rows.value('se', **floor))}",
                     text(rows.value(**other)),
+                    *(text(figure(method, "energy_distance")) for method in ("ridge", "mean")),
+                    *(text(rows.value(method=method, **cover)) for method in ("imder", "unconditional")),
+                    text(rows.value("exact", method="imder", **cover), 3),
                 ]
             )
-    note = (
-        "Feature error: squared error a latent dimension, a channel's variance on the training clips being 1. Energy: "
-        "energy distance of one draw a clip to the real clips; its floor is real against real, random halves of the "
-        "split (± their deviation), and training clips of other speakers against the split."
-    )
-    sets = [(symbols(p), {"available": list(p)}) for p in PATTERNS]
-    return ["**Recovered features**", table(head, body), note, *_sentiment(rows, sets, "available")]
+    head = ["available → recovered", "mean fill", "zero fill", "kNN", "ridge", "conditional mean", f"mean of {n} draws"]
+    head += [f"D_k of mean of {n}", "one draw", "one unconditional draw"]
+    energy = ["available → recovered", "one draw", "unconditional", "floor: halves", "floor: other speakers", "ridge"]
+    energy += ["mean fill", f"coverage, {most} draws", "unconditional", "exact draws"]
+    return [
+        "**Feature error** (a channel's variance on the training clips is 1)",
+        table(head, errors),
+        "**Energy distance to the real clips**, its floors (real against real: random halves of the split, ± their "
+        "deviation; training clips, other speakers, against the split), **and coverage of 90 % intervals**",
+        table(energy, distances),
+        *_sentiment(rows, [(symbols(p), {"available": list(p)}) for p in PATTERNS], "available"),
+    ]
 
 
 def _sentiment(rows: Rows, sets: Sequence[tuple[str, dict[str, Any]]], what: str) -> list[str]:
