@@ -117,7 +117,7 @@ def make_run(
         noise = rng.normal(0, 1, (saved, LENGTH, width[k])) * jitter[k]
         shown[k] = (mean * (1 - settle) + clean * settle + noise * (1 - settle) ** 0.7).astype(np.float32)
     arrays = {
-        "step": np.linspace(0, steps, saved),
+        "step": np.linspace(0, steps, saved).round(),
         "t": 1 - part,
         "std": std,
         "nfe": np.linspace(2, steps * 2, saved),
@@ -175,21 +175,19 @@ def make_run(
     return start, pieces, result
 
 
-def run_messages(run_id: str = "r1", missing: tuple = ("vision",), **options) -> list[dict]:
+def run_messages(run_id: str = "r1", missing: tuple = ("vision",), names: dict = NAMES, **options) -> list[dict]:
     """sample, start, chunks and done of a synthetic run."""
     start, pieces, result = make_run(run_id, missing, **options)
-    sample = messages.sample_message(
-        start.clip, start.available, names=NAMES, title="A slow start, a good end", sound=silence(), synthetic=True
-    )
+    title = "A slow start, a good end"
     return [
-        sample,
-        messages.start_message(start, names=NAMES, title="A slow start, a good end"),
-        *(messages.chunk_message(run_id, piece, names=NAMES) for piece in pieces),
-        messages.done_message(run_id, result, names=NAMES),
+        messages.sample_message(start.clip, start.available, names=names, title=title, sound=tone(), synthetic=True),
+        messages.start_message(start, names=names, title=title),
+        *(messages.chunk_message(run_id, piece, names=names) for piece in pieces),
+        messages.done_message(run_id, result, names=names),
     ]
 
 
-def silence() -> str:
+def tone() -> str:
     """A quiet tone of the clip's length as a WAV data URI."""
     rate = 8000
     out = io.BytesIO()
@@ -207,27 +205,46 @@ def build():
 
     from imder.ui.stage import stage_component
 
-    def stream(run_id: str, missing: tuple):
-        for message in run_messages(run_id, missing):
+    def slowly(sent: list[dict]):
+        for message in sent:
             yield message
             time.sleep(0.05)
-
-    def live_one():
-        yield from stream("live-one", ("vision",))
-
-    def live_two():
-        yield from stream("live-two", ("text", "audio"))
 
     def fail():
         yield run_messages("never", ("audio",))[1]
         yield messages.notice_message("steps: 5000 is not offered; allowed: 1 to 1000")
 
+    def twice():
+        sent = run_messages("twice", ("vision",))
+        yield from slowly([m for m in sent for _ in range(2)])
+
+    def plain():
+        names = {k: [f"f{i}" for i in range(len(v))] for k, v in NAMES.items()}
+        yield from slowly(run_messages("plain", ("audio", "vision"), names=names))
+
+    handlers = {
+        "one": lambda: slowly(run_messages("live-one", ("vision",))),
+        "two": lambda: slowly(run_messages("live-two", ("text", "audio"))),
+        "twice": twice,
+        "plain": plain,
+        "fail": fail,
+    }
     with gr.Blocks(analytics_enabled=False) as demo:
         stage = stage_component(messages.bundle(run_messages("stored", ("audio", "vision")), rest=True))
-        for name, handler in {"one": live_one, "two": live_two, "fail": fail}.items():
-            gr.Button(name, elem_id=name).click(handler, outputs=stage, show_progress="hidden")
+        for name, handler in handlers.items():
+            gr.Button(name, elem_id=name).click(_generator(handler), outputs=stage, show_progress="hidden")
     return demo
 
 
+def _generator(handler):
+    def stream():
+        yield from handler()
+
+    return stream
+
+
 if __name__ == "__main__":
-    build().launch(quiet=True, ssr_mode=False)
+    import gradio as gr
+
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}
+    build().launch(quiet=True, ssr_mode=False, theme=gr.themes.Default(**fonts))

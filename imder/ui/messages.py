@@ -49,6 +49,8 @@ VOICE: tuple[tuple[str, ...], ...] = (("log_f0", "logf0", "log F0"), ("mfcc_0", 
 
 #: One base64 letter holds six bits.
 LETTERS = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", dtype=np.uint8)
+#: Draws of the voice that are shown behind the first.
+FAN = 32
 #: Share of the draws below which a nearest word is not shown, and how many are shown a word.
 LEAST_SHARE, MOST_WORDS = 0.02, 3
 
@@ -195,7 +197,7 @@ def start_message(
         "channels": int(first.shape[0]),
         "frames": int(first.shape[1]),
         "truth": {k: pack_maps(start.truth[k][None]) for k in start.missing},
-        "cloud": {k: floats(start.cloud[k]) for k in start.missing},
+        "cloud": {k: floats(start.cloud.get(k, ())) for k in start.missing},
         "truth_path": {k: [number(v) for v in start.truth_path[k]] for k in start.missing},
         "readable": readable({k: start.readable_truth[k] for k in start.missing if k in start.readable_truth}, names),
     }
@@ -239,7 +241,7 @@ def done_message(run: str, recovery: Recovery, *, names: Names | None = None) ->
         "nfe": int(recovery.nfe),
         "seconds": number(recovery.seconds),
         "words": _nearest(recovery.words),
-        "fan": readable(recovery.readable_draws, names),
+        "fan": readable({k: x[:FAN] for k, x in recovery.readable_draws.items() if k == "audio"}, names),
     }
 
 
