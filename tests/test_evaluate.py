@@ -15,7 +15,7 @@ from imder.data.clip import Clip
 from imder.data.dataset import FeatureSet, write_feature_set
 from imder.data.standardise import Standardiser
 from imder.evaluation.evaluate import Evaluation, EvaluationConfig, encode_clips
-from imder.evaluation.rows import SCHEMA, MasksFile, read_rows
+from imder.evaluation.rows import SCHEMA, MasksFile, open_rows, read_rows
 from imder.modality import MODALITIES, PATTERNS
 from imder.model import IMDer, ModelConfig
 from imder.samplers import noise_seed
@@ -301,6 +301,7 @@ def test_other_widths_are_named(home, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "text 5, audio 4, vision 6" in error
     assert "text 3, audio 4, vision 5" in error
+    assert not (tmp_path / "rows.jsonl").exists()
 
 
 def test_other_files_are_left_alone(home, tmp_path, capsys):
@@ -320,6 +321,9 @@ def test_other_files_are_left_alone(home, tmp_path, capsys):
     assert "not a file of masks" in capsys.readouterr().err
     assert (tmp_path / "fresh.masks.json").read_text() == "{}"
     assert main(["evaluate", "--out", str(out)]) == 2
+    with open_rows(tmp_path / "busy.jsonl", print):
+        evaluate(home, tmp_path / "busy.jsonl", "--methods", "zero", expect=2)
+    assert "another evaluation is writing" in capsys.readouterr().err
 
 
 def test_without_a_validation_split(home, tmp_path):
