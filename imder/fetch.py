@@ -27,7 +27,14 @@ def fetch(seconds: float, request: dict[str, Any]) -> Path:
     }
     command = [sys.executable, "-P", __file__, json.dumps(request)]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=max(seconds, 0.1))
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=max(seconds, 0.1),
+        )
         answer = json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         raise FetchError(f"the Hub did not deliver within {seconds:g} seconds") from None

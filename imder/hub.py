@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import errno
+import glob
 import hashlib
 import json
 import math
@@ -14,7 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ _CACHE_SECONDS = 5.0  # to look for a copy in the cache after the Hub used up it
 _MAX_BYTES = {CONFIG: 16 << 20, METRICS: 16 << 20, MANIFEST: 1 << 20, WEIGHTS: 1 << 30}
 _MAX_TENSORS = 10_000
 _MAX_DEPTH = 64  # layers or blocks of one kind; read from the configuration before anything is built
+_FLAGS = {f.name for f in dataclasses.fields(ModelConfig) if f.type == "bool"}
 _TOLERANCE = 1e-3  # of the known answer: far above rounding between machines, far below a wrong network
 
 
@@ -130,10 +133,12 @@ def _check_target(folder: Path) -> None:
 
 
 def _write_folder(folder: Path, files: dict[str, bytes]) -> None:
-    staged = None
+    staged, prefix = None, f".{folder.name}.saving-"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        for stale in folder.parent.glob(f"{glob.escape(prefix)}*"):  # of a save that was killed
+            shutil.rmtree(stale, ignore_errors=True)
+        staged = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
         staged.chmod(0o755)
         for name, data in files.items():
             with open(staged / name, "wb") as file:
@@ -313,6 +318,8 @@ def _parse_config(info: dict[str, Any], folder: Path) -> tuple[ModelConfig, Stan
     except (ValueError, OverflowError) as error:
         raise refuse(str(error)) from None
     for name, value in info["model"].items():
+        if isinstance(value, bool) and name not in _FLAGS:
+            raise refuse(f"{name} is {str(value).lower()}; a number is needed")
         if name.endswith(("layers", "blocks")) and value > _MAX_DEPTH:
             raise refuse(f"{name} is {value}; at most {_MAX_DEPTH} are built")
     for part in ("data", "training"):
@@ -471,7 +478,7 @@ def load(
             raise
         notice = f"{source}: {_without(folder, error)}; the bundled checkpoint serves instead."
         run = load_run(BUNDLED, source="bundled")
-    return replace(run, notice=notice)
+    return dataclasses.replace(run, notice=notice)
 
 
 def _hub_source(source: str) -> tuple[str, str | None]:

@@ -25,7 +25,7 @@ MOODS = ("ok", *STATUS, "refused", "hang", "slow", "portal", "corrupted", "corru
 
 
 class FakeHub:
-    """Model repositories in memory: `repositories[id][revision]` is {file name: bytes}; `mood` may change at any time."""
+    """Model repositories in memory, `repositories[id][revision]` is {file name: bytes}; `mood` may change any time."""
 
     def __init__(self, delay: float = 0.3) -> None:
         self.repositories: dict[str, dict[str, dict[str, bytes]]] = {}
