@@ -75,7 +75,7 @@ class TrainingConfig:
 #: What `--quick` changes: the whole line, really trained but short.
 QUICK: dict[str, Any] = {
     "least": 60,
-    "encode_epochs": 2,
+    "encode_epochs": 1,
     "fuse_epochs": 1,
     "score_updates": 150,
     "score_warmup": 20,

@@ -54,7 +54,7 @@ class Progress:
         names = ", ".join(self.active)
         stages = "/".join(sorted({stage_of(name) for name in self.active}))
         losses = [f"{loss:.3f}" for loss in self.active.values() if loss is not None]
-        self.bar.set_description_str(f"stage {stages}: {names}" if names else "stage done", refresh=False)
+        self.bar.set_description_str(f"stage {stages}: {names}" if names else "next stage", refresh=False)
         self.bar.set_postfix_str("loss " + ", ".join(losses) if losses else "", refresh=False)
         self.bar.update(max(0.0, self._done() - self.bar.n))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -165,6 +166,7 @@ def run(bench: Bench, name: str, report: Reporter) -> None:
     kind, _, which = name.partition("-")
     tensors, meta = JOBS[kind](bench, which, report)
     write_folder(bench.folder / "results" / name, tensors, meta)
+    shutil.rmtree(bench.folder / "jobs" / name, ignore_errors=True)
 
 
 def _fit(bench: Bench, job: Job, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
