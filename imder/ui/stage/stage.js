@@ -14,6 +14,7 @@
   };
   const PLAY_SECONDS = 5; // at speed 1, for runs of 20 to 60 saved steps
   const FACE_FPS = 30;
+  const NARROW = 700; // below it the player lies a screen or more under the button that starts a run
   const reduced = window.matchMedia("(prefers-reduced-motion: reduce)");
 
   // --- numbers and words ---------------------------------------------------------------------------------------------
@@ -23,13 +24,16 @@
   const known = (x) => typeof x === "number" && Number.isFinite(x);
   const smooth = (x) => x * x * (3 - 2 * x);
 
-  /** A number in as few letters as it needs; a true minus sign. */
+  /** A number in as few letters as it needs; a true minus sign, powers of ten where they are shorter. */
   function say(x, digits = 2) {
     if (!known(x)) return "–";
     const size = Math.abs(x);
-    const text = size !== 0 && (size >= 1e4 || size < 10 ** -digits / 2)
-      ? x.toExponential(1).replace("e+", "e") : x.toFixed(size >= 100 ? 0 : size >= 10 ? Math.min(1, digits) : digits);
-    return text.replace("-", "−");
+    if (size !== 0 && (size >= 1e4 || size < 10 ** -digits / 2)) {
+      const [factor, power] = x.toExponential(1).split("e");
+      const raised = [...String(Number(power))].map((d) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(d)]).join("");
+      return (factor === "1.0" ? "" : factor.replace("-", "−") + "·") + "10" + raised;
+    }
+    return x.toFixed(size >= 100 ? 0 : size >= 10 ? Math.min(1, digits) : digits).replace("-", "−");
   }
   const signed = (x) => (known(x) ? (x > 0 ? "+" : "") + say(x) : "–");
 
@@ -263,6 +267,7 @@
 
   let sample = null; // the clip in the sample panel
   let run = null; // the run shown
+  let resting = false; // a stored run is being opened
   let pending = null; // a run that has begun and has no step yet: the last one stays in sight
   const version = { layout: 0, sample: 0, run: 0, step: 0, clip: 0 };
   const step = { at: 0, shown: -1, playing: false };
@@ -339,10 +344,13 @@
       ref.notice.hidden = !message.text;
     },
     bundle(message) {
+      resting = Boolean(message.rest);
       for (const item of message.items) receive(item);
+      resting = false;
       if (message.rest && run) {
         step.playing = false;
         seek(run.last);
+        showStep();
       }
     },
   };
@@ -361,6 +369,7 @@
     version.run++;
     showRun();
     if (!reduced.matches && !clip.playing && "face" in run.readable) setLoop(true);
+    if (!resting && root.clientWidth < NARROW) ref.player.scrollIntoView({ behavior: reduced.matches ? "auto" : "smooth" });
   }
 
   function hideNotice() {
@@ -432,15 +441,18 @@
     paintSoon();
   }
 
-  /** Plays the sample once, with its sound if the voice is there. */
+  /** Whether what the listen button starts is going on: the sound if there is one, else the silent loop. */
+  const heard = () => (sample?.sound ? clip.sound : clip.playing);
+
   function listen() {
-    if (clip.playing) return setLoop(false);
-    if (clip.fraction >= 0.995) setClip(0);
+    if (heard()) return setLoop(false);
+    const silent = clip.playing;
     Object.assign(clip, { playing: true, sound: false });
     if (sample?.sound) {
-      const length = ref.audio.duration || seconds() || 0;
-      ref.audio.currentTime = clip.fraction * length;
-      ref.audio.play().then(() => (clip.sound = true), () => (clip.sound = false)).finally(paintSoon);
+      const begin = silent || clip.fraction >= 0.995 ? 0 : clip.fraction;
+      setClip(begin);
+      ref.audio.currentTime = begin * (known(ref.audio.duration) ? ref.audio.duration : seconds() ?? 0);
+      ref.audio.play().then(() => (clip.sound = true), () => (clip.sound = false)).finally(() => setClip(clip.fraction));
     }
     showClip();
     paintSoon();
@@ -449,8 +461,8 @@
   function advanceClip(passed) {
     if (!clip.playing) return;
     if (clip.sound) {
-      const length = ref.audio.duration || seconds();
-      if (known(length) && length > 0) setClip(ref.audio.currentTime / length);
+      const length = known(ref.audio.duration) ? ref.audio.duration : seconds();
+      if (length > 0) setClip(ref.audio.currentTime / length);
       return;
     }
     setClip((clip.fraction + passed / (seconds() || 4)) % 1);
@@ -499,6 +511,7 @@
     if (sample.sound) ref.audio.src = sample.sound;
     else ref.audio.removeAttribute("src");
     Object.assign(clip, { fraction: 0, sound: false });
+    version.clip++;
     showClip();
     showStale();
     showScale();
@@ -520,8 +533,9 @@
     }
     const whole = known(seconds()) ? " / " + seconds().toFixed(2) + " s" : "";
     ref.clock.textContent = ref.clockTop.textContent = moment.replace(" s", whole ? "" : " s") + whole;
-    for (const button of [ref.listen, ref.loop]) button.setAttribute("aria-pressed", String(clip.playing));
-    ref.listenText.textContent = clip.playing ? "Pause" : sample?.sound ? "Play with sound" : "Play without sound";
+    ref.listen.setAttribute("aria-pressed", String(heard()));
+    ref.loop.setAttribute("aria-pressed", String(clip.playing));
+    ref.listenText.textContent = heard() ? "Pause" : sample?.sound ? "Play with sound" : "Play without sound";
     ref.loopText.textContent = clip.playing ? "Pause" : "Loop the clip";
     if (!sample || ref.sentence.hidden) return;
     [...ref.sentence.children].forEach((span, i) => {
@@ -619,7 +633,9 @@
     path.setAttribute("d", SHAPES[key]);
     path.style.fill = "var(--" + tint + ")";
     mark.append(path);
-    row.append(mark, make("dt", name), make("dd", "–", { "data-value": key }));
+    const term = make("dt");
+    term.append(mark, name);
+    row.append(term, make("dd", "–", { "data-value": key }));
     return row;
   }));
 
@@ -641,7 +657,7 @@
     for (const node of ref.scaleNames.querySelectorAll("[data-value]")) node.textContent = signed(scaleValues[node.dataset.value]);
     const spread = shown?.result?.draws.length > 1 ? shown.result : null;
     ref.verdict.textContent = !shown ? "The label and the predictions, from negative to positive."
-      : spread ? "Recovered: the mean of " + spread.draws.length + " draws at the last step, the first draw before it. Ticks: every draw; bar: 5 to 95 % of them."
+      : spread ? "Recovered: at the last step the mean of " + spread.draws.length + " draws (ticks; bar: 5 to 95 %), before it the first draw."
         : "The recovered prediction moves with the denoising step.";
     ref.scaleCanvas.setAttribute("aria-label", "Sentiment scale: " + ROWS.map(([key, name]) => name + " " + signed(scaleValues[key])).join(", "));
   }
@@ -652,7 +668,9 @@
     const { width, height } = scaleSurface;
     const [low, high] = scaleValues.range || [-3, 3];
     const at = (v) => mix(14, width - 14, (clamp(v, low - 0.15, high + 0.15) - low) / (high - low));
-    const floor = 4 * 30 + 22;
+    const floor = height - 30;
+    const pitch = (floor - 22) / ROWS.length;
+    const level = (i) => (i + 0.5) * pitch;
     const ticks = high - low > 3 ? Array.from({ length: Math.floor(high) - Math.ceil(low) + 1 }, (_, i) => Math.ceil(low) + i)
       : [low, (low + high) / 2, high];
     scaleSurface.still([version.layout, low, high].join(), (b) => {
@@ -660,13 +678,13 @@
         line(b, [[at(v), 0], [at(v), floor]], { stroke: colour.ink, alpha: v === 0 ? 0.4 : 0.13 });
         write(b, signed(v).replace(/\.00$/, ""), at(v), floor + 10, { align: "center", base: "middle" });
       }
-      for (let i = 0; i < 4; i++) line(b, [[at(low), i * 30 + 15], [at(high), i * 30 + 15]], { alpha: 0.13 });
+      ROWS.forEach((_, i) => line(b, [[at(low), level(i)], [at(high), level(i)]], { alpha: 0.13 }));
       write(b, "negative", 4, height - 8);
       write(b, "positive", width - 4, height - 8, { align: "right" });
     });
     if (known(scaleValues.label)) line(c, [[at(scaleValues.label), 4], [at(scaleValues.label), floor]], { dash: [2, 4], alpha: 0.7, width: 1.3 });
     const result = scaleRun()?.result;
-    const y = 3 * 30 + 15;
+    const y = level(3);
     if (result?.draws.length > 1) {
       c.save();
       c.globalAlpha = 0.28;
@@ -678,7 +696,7 @@
       for (const v of result.draws) line(c, [[at(v), y + 13], [at(v), y + 23]], { stroke: colour.estimate, width: 1.6, alpha: 0.75 });
     }
     ROWS.forEach(([key, , tint], i) => {
-      if (known(scaleValues[key])) shape(c, key, at(scaleValues[key]), i * 30 + 15, colour[tint], key === "recovered" ? 19 : 16);
+      if (known(scaleValues[key])) shape(c, key, at(scaleValues[key]), level(i), colour[tint], key === "recovered" ? 19 : 16);
     });
   }
 
@@ -783,6 +801,8 @@
     c.beginPath();
     c.moveTo(-0.29, 0.6);
     c.quadraticCurveTo(-0.25, 1.0, -0.36, 1.22);
+    c.lineTo(-0.36, 1.8);
+    c.lineTo(0.36, 1.8);
     c.lineTo(0.36, 1.22);
     c.quadraticCurveTo(0.25, 1.0, 0.29, 0.6);
     c.fill();
@@ -1064,16 +1084,16 @@
         b.save();
         b.globalAlpha = 0.85;
         b.fillStyle = colour.accent;
-        b.fillRect(x, 40, Math.max(2, (end - start) * width - 1.5), 3);
+        b.fillRect(x, 47, Math.max(2, (end - start) * width - 1.5), 3);
         b.restore();
         write(b, word, Math.min(x, width - wide), 8 + lane * 13, { fill: colour.ink });
       }
     });
-    cursor(c, laneWords, 44);
-  }
-
-  function cursor(c, { width }, height, top = 0) {
-    if (clip.fraction > 0) line(c, [[clip.fraction * width, top], [clip.fraction * width, height]], { width: 1.5, alpha: 0.8 });
+    const now = sample.words.find(([, start, end]) => known(start) && clip.fraction >= start && clip.fraction < end);
+    if (now && clip.fraction > 0) {
+      c.fillStyle = colour.ink;
+      c.fillRect(now[1] * width, 46, Math.max(2, (now[2] - now[1]) * width - 1.5), 5);
+    }
   }
 
   const column = (table, i) => Array.from({ length: table.frames }, (_, f) => table.values[f * table.width + i]);
@@ -1118,7 +1138,8 @@
       write(b, "pitch " + Math.round(hertz(Math.min(...pitch))) + "–" + Math.round(hertz(Math.max(...pitch))) + " Hz", 0, 8, { fill: colour.soft });
       write(b, "energy", width, height - 9, { align: "right" });
     });
-    cursor(c, laneVoice, height);
+    const x = clip.fraction * width;
+    if (clip.fraction > 0) line(c, [[x, 16], [x, height]], { width: 1.5, alpha: 0.8 });
   }
 
   // --- the readable view -----------------------------------------------------------------------------------------------------
@@ -1279,7 +1300,7 @@
     const plane = buildPlane(k);
     cells.append(plane);
     block.tip = make("div", null, { class: "tip", hidden: "" });
-    block.node.append(make("h5", NAMES[k]), cells, block.tip);
+    block.node.append(make("h4", NAMES[k]), cells, block.tip);
     ref.blocks.append(block.node);
     for (const name of Object.keys(block.surfaces)) block.surfaces[name] = new Surface(block.surfaces[name]);
     block.plane = new Surface(plane.querySelector("canvas"));
@@ -1452,19 +1473,19 @@
     const of = (pick) => () => run.saved.slice(0, run.last + 1).map(pick);
     const wanted = [
       ...run.missing.map((k) => ({
-        title: "Feature error" + (several ? ", " + NAMES[k] : ""), log: true,
+        title: "Feature error" + (several ? ", " + NAMES[k] : ""), log: true, wide: true,
         series: [
           { name: "estimate", tint: "estimate", values: of((s) => s.curves[k].error) },
           { name: "after Dₖ", tint: "refined", dash: [6, 4], values: of((s) => s.curves[k].refined) },
         ],
       })),
-      { title: "Prediction", range: run.label_range, series: [{ name: "recovered", tint: "estimate", values: of((s) => s.prediction) }],
+      { title: "Prediction", series: [{ name: "recovered", tint: "estimate", values: of((s) => s.prediction) }],
         lines: () => [["label", run.label, "ink"], ["complete", run.baseline.complete, "complete"], ["zero", run.baseline.zero, "zero"]] },
       { title: "Noise level σ(t)", log: true, series: [{ name: "σ(t)", tint: "state", values: of((s) => s.std) }] },
       { title: "Norm of the score", log: true, series: run.missing.map((k, i) => ({
         name: several ? NAMES[k] : "score", tint: i ? "refined" : "estimate", dash: i ? [6, 4] : [], values: of((s) => s.curves[k].norm) })) },
     ];
-    panels = wanted.map((panel) => ({ ...panel, figure: make("figure") }));
+    panels = wanted.map((panel) => ({ ...panel, figure: make("figure", null, several && !panel.wide ? { class: "third" } : {}) }));
     for (const panel of panels) {
       panel.canvas = make("canvas", null, { role: "img", "aria-label": panel.title + " by denoising step" });
       const caption = make("figcaption");
@@ -1660,6 +1681,9 @@
       scale: { ...scaleValues }, saved: run?.saved[step.shown] ? { step: run.saved[step.shown].step, std: run.saved[step.shown].std } : null,
     }),
   };
+
+  // Gradio's container hides its overflow and would hold the sticky bar; clipping looks the same and lets it go.
+  root.closest(".gradio-container")?.style.setProperty("overflow", "clip");
 
   readTheme();
   showStep();
