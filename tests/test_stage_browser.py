@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from stage_demo import run_messages
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -25,6 +26,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--enable-precise-memory-info",
+    "--js-flags=--expose-gc",
 ]
 RESTING = "#stage[data-run=stored][data-done=true][data-step='59']"
 
@@ -220,6 +223,38 @@ def test_pointing_at_a_map_tells_channel_time_value_and_truth(visit):
         assert word in text
     page.mouse.move(5, 5)
     tip.wait_for(state="hidden")
+
+
+def test_the_keys_read_single_values_of_a_map(visit):
+    page = visit()
+    page.focus("canvas[data-map=vision-denoised]")
+    page.keyboard.press("ArrowRight")
+    tip = page.locator(".tip:visible")
+    tip.wait_for()
+    settle(page)
+    before = tip.inner_text()
+    page.keyboard.press("ArrowDown")
+    settle(page)
+    assert tip.inner_text() != before
+    assert page.get_attribute("#stage", "data-step") == "59"
+    page.keyboard.press("Escape")
+    tip.wait_for(state="hidden")
+
+
+def test_twenty_runs_leave_no_heap_behind(visit):
+    page = visit()
+    page.evaluate("sent => { window.sent = sent; }", run_messages("again", ("audio", "vision")))
+    play = """times => { const { stage } = document.getElementById('stage');
+        for (let i = 0; i < times; i++) {
+          const run = 'run-' + Math.random();
+          for (const message of window.sent) stage.receive({ ...message, run });
+        } }"""
+    heap = []
+    for times in (3, 20):
+        page.evaluate(play, times)
+        settle(page)
+        heap.append(page.evaluate("() => { gc(); return performance.memory.usedJSHeapSize / 1e6; }"))
+    assert heap[1] < heap[0] + 4
 
 
 def test_the_plane_has_three_scales(visit):

@@ -165,7 +165,6 @@ def sample_message(
         "text": clip.text if "text" in have else None,
         "words": _words(clip) if "text" in have else [],
         "sound": sound if "audio" in have else None,
-        "sizes": {k: list(clip.features[k].shape) for k in MODALITIES},
         "readable": readable({k: clip.features[k] for k in have}, names),
     }
 

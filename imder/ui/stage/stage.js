@@ -270,7 +270,8 @@
   let resting = false; // a stored run is being opened
   let pending = null; // a run that has begun and has no step yet: the last one stays in sight
   const version = { layout: 0, sample: 0, run: 0, step: 0, clip: 0 };
-  const step = { at: 0, shown: -1, playing: false };
+  const step = { at: 0, shown: -1, playing: false, waited: 0 }; // waited: seconds at the last step, for more to come
+  const PATIENCE = 3;
   const clip = { fraction: 0, playing: false, sound: false };
 
   function openRun(message) {
@@ -329,6 +330,8 @@
       openChunk(message).forEach((saved, i) => (run.saved[message.k0 + i] = saved));
       while (run.saved[run.last + 1]) run.last++;
       version.run++;
+      if (step.waited > PATIENCE && !reduced.matches) step.playing = true;
+      step.waited = 0;
       if (reduced.matches) seek(run.last);
       else if (step.shown < 0) seek(0);
       showSteps();
@@ -365,7 +368,7 @@
   function beginRun() {
     run = pending;
     pending = null;
-    Object.assign(step, { at: 0, shown: -1, playing: !reduced.matches });
+    Object.assign(step, { at: 0, shown: -1, playing: !reduced.matches, waited: 0 });
     version.run++;
     showRun();
     if (!reduced.matches && !clip.playing && "face" in run.readable) setLoop(true);
@@ -402,14 +405,14 @@
   function setPlaying(on) {
     if (!run || run.last < 0) return;
     if (on && step.shown >= run.last && run.result) seek(0);
-    step.playing = on;
+    Object.assign(step, { playing: on, waited: 0 });
     showStep();
     mark();
     paintSoon();
   }
 
   function nudge(by) {
-    step.playing = false;
+    Object.assign(step, { playing: false, waited: 0 });
     seek(step.shown + by);
     showStep();
   }
@@ -418,7 +421,9 @@
     if (!step.playing || !run) return;
     const rate = clamp(Math.min(run.steps, 60) / PLAY_SECONDS, 4, 12);
     seek(Math.min(step.at + seconds * rate * Number(ref.speed.value), run.last));
-    if (run.result && step.shown >= run.last) {
+    if (step.shown < run.last) return;
+    step.waited += seconds;
+    if (run.result || step.waited > PATIENCE) {
       step.playing = false;
       showStep();
       mark();
@@ -1262,7 +1267,8 @@
     ["truth", "Truth", "diverging"],
     ["difference", "|After Dₖ − truth|", "cividis"],
   ];
-  const FEATURE_LIMIT = 3;
+  const LIMIT = 3;
+  const DIFFERENCE_LIMIT = 2;
   let blocks = [];
   let planeScale = "compressed";
 
@@ -1292,6 +1298,10 @@
       legend.append(block.limits[name][0], bar, block.limits[name][1]);
       caption.append(make("b", title), legend);
       const canvas = make("canvas", null, { role: "img", "data-map": k + "-" + name, "aria-label": NAMES[k] + ", " + title });
+      if (name === "denoised") {
+        canvas.tabIndex = 0;
+        canvas.setAttribute("aria-label", NAMES[k] + ", " + title + ": the arrow keys read single values of all maps");
+      }
       figure.append(caption, canvas);
       cells.append(figure);
       point(block, canvas);
@@ -1299,7 +1309,7 @@
     }
     const plane = buildPlane(k);
     cells.append(plane);
-    block.tip = make("div", null, { class: "tip", hidden: "" });
+    block.tip = make("div", null, { class: "tip", role: "status", hidden: "" });
     block.node.append(make("h4", NAMES[k]), cells, block.tip);
     ref.blocks.append(block.node);
     for (const name of Object.keys(block.surfaces)) block.surfaces[name] = new Surface(block.surfaces[name]);
@@ -1316,10 +1326,10 @@
 
   /** The colour range: fixed for features, three times the spread for the noisy state, whose level falls step by step. */
   function limitOf(name, values) {
-    if (name !== "state") return FEATURE_LIMIT;
+    if (name !== "state") return name === "difference" ? DIFFERENCE_LIMIT : LIMIT;
     let sum = 0;
     for (const v of values) sum += v * v;
-    return Math.max(FEATURE_LIMIT, 2.5 * Math.sqrt(sum / values.length));
+    return Math.max(LIMIT, 2.5 * Math.sqrt(sum / values.length));
   }
 
   function paintMaps() {
@@ -1354,36 +1364,50 @@
 
   function cross(c, { width, height }, { channel, frame }) {
     const [w, h] = [width / run.frames, height / run.channels];
-    c.strokeStyle = dark ? "#ffffff" : "#000000";
-    c.lineWidth = 1.5;
-    c.strokeRect(frame * w - 1, channel * h - 1, w + 2, h + 2);
+    for (const [stroke, out] of [["#ffffff", 2.5], ["#000000", 1]]) {
+      c.strokeStyle = stroke;
+      c.lineWidth = 1.5;
+      c.strokeRect(frame * w - out, channel * h - out, w + 2 * out, h + 2 * out);
+    }
+  }
+
+  /** Points at the cell of a map, in all maps of the block; null points at none. */
+  function pointAt(block, canvas, cell) {
+    block.pointed = cell && {
+      canvas, channel: clamp(Math.floor(cell.channel), 0, run.channels - 1), frame: clamp(Math.floor(cell.frame), 0, run.frames - 1),
+    };
+    block.tip.hidden = !cell;
+    version.step++;
+    paintSoon();
   }
 
   function point(block, canvas) {
     const at = (event) => {
       const box = canvas.getBoundingClientRect();
-      const place = block.node.getBoundingClientRect();
-      block.pointed = {
-        channel: clamp(Math.floor(((event.clientY - box.top) / box.height) * run.channels), 0, run.channels - 1),
-        frame: clamp(Math.floor(((event.clientX - box.left) / box.width) * run.frames), 0, run.frames - 1),
-        x: event.clientX - place.left, y: event.clientY - place.top,
-      };
-      version.step++;
-      paintSoon();
+      pointAt(block, canvas, {
+        channel: ((event.clientY - box.top) / box.height) * run.channels, frame: ((event.clientX - box.left) / box.width) * run.frames,
+      });
     };
     canvas.addEventListener("pointermove", at);
     canvas.addEventListener("pointerdown", at);
-    canvas.addEventListener("pointerleave", () => {
-      block.pointed = null;
-      block.tip.hidden = true;
-      version.step++;
-      paintSoon();
+    canvas.addEventListener("pointerleave", (event) => event.pointerType !== "touch" && pointAt(block, canvas, null));
+    canvas.addEventListener("blur", () => pointAt(block, canvas, null));
+    canvas.addEventListener("keydown", (event) => {
+      const move = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+      if (!move && event.key !== "Escape") return;
+      event.preventDefault();
+      event.stopPropagation();
+      const from = block.pointed ?? { channel: run.channels / 2, frame: run.frames / 2 };
+      pointAt(block, canvas, move ? { channel: from.channel + move[0], frame: from.frame + move[1] } : null);
     });
   }
 
   function showTip(block) {
     const now = run.saved[step.shown];
-    const { channel, frame, x, y } = block.pointed;
+    const { canvas, channel, frame } = block.pointed;
+    const [box, place] = [canvas.getBoundingClientRect(), block.node.getBoundingClientRect()];
+    const x = box.left - place.left + ((frame + 0.5) / run.frames) * box.width;
+    const y = box.top - place.top + ((channel + 0.5) / run.channels) * box.height;
     const i = channel * run.frames + frame;
     const rows = [["Channel", String(channel + 1)], ["Time in the clip", momentOf((frame + 1.5) / (run.frames + 2), run.seconds)],
       ...CELLS.map(([name, title]) => [title, say(valuesOf(block, name, now)[i])])];
@@ -1392,7 +1416,6 @@
       row.append(make("span", name), make("b", value));
       return row;
     }));
-    block.tip.hidden = false;
     const left = x + 16 + block.tip.offsetWidth > block.node.clientWidth ? x - 16 - block.tip.offsetWidth : x + 16;
     block.tip.style.transform = "translate(" + Math.max(0, left) + "px," + Math.max(0, y - block.tip.offsetHeight / 2) + "px)";
   }
@@ -1405,6 +1428,7 @@
     caption.append(make("b", "Path in the plane"));
     const canvas = make("canvas", null, { role: "img", "aria-label": NAMES[k] + ": the path of the state and of the estimate in the plane of the training set's two main directions" });
     figure.append(caption, canvas);
+    figure.hidden = !run.cloud[k].length;
     return figure;
   }
 
@@ -1427,9 +1451,9 @@
 
   function paintPlane(block) {
     const surface = block.plane;
-    const c = surface.begin();
-    if (!c) return;
     const { k } = block;
+    const c = run.cloud[k].length ? surface.begin() : null;
+    if (!c) return;
     const key = [version.run, version.layout].join();
     if (block.planeKey !== key) [block.planeKey, block.toPlane] = [key, planeView(block)];
     const at = block.toPlane;
@@ -1624,14 +1648,13 @@
 
   // --- controls --------------------------------------------------------------------------------------------------------------
 
+  root.addEventListener("pointerdown", (event) => {
+    for (const block of blocks) if (block.pointed && !block.node.contains(event.target)) pointAt(block, null, null);
+  });
   ref.play.addEventListener("click", () => setPlaying(!step.playing));
   ref.back.addEventListener("click", () => nudge(-1));
   ref.forward.addEventListener("click", () => nudge(1));
-  ref.stepSlider.addEventListener("input", () => {
-    step.playing = false;
-    seek(Number(ref.stepSlider.value));
-    showStep();
-  });
+  ref.stepSlider.addEventListener("input", () => nudge(Number(ref.stepSlider.value) - step.shown));
   for (const slider of [ref.clipTime, ref.clipTimeTop]) {
     slider.addEventListener("input", () => {
       setLoop(false);
