@@ -94,14 +94,15 @@ def controls_column(shelf: Shelf, pipeline: RecoveryPipeline, choice: Choice) ->
                 label="Sampler",
                 elem_id="sampler",
             )
-            steps = gr.Number(
-                choice.steps, label="Steps", info=f"1 to {MAX_STEPS}", precision=0, minimum=1, maximum=MAX_STEPS,
-                elem_id="steps",
-            )  # fmt: skip
-            seed = gr.Number(
-                choice.seed, label="Seed", info="The same seed gives the same recovery.", precision=0, minimum=0,
-                maximum=MAX_SEED, elem_id="seed",
-            )  # fmt: skip
+            with gr.Row(elem_classes="pair"):
+                steps = gr.Number(
+                    choice.steps, label="Steps", info=f"1 to {MAX_STEPS}", precision=0, minimum=1, maximum=MAX_STEPS,
+                    elem_id="steps", min_width=90,
+                )  # fmt: skip
+                seed = gr.Number(
+                    choice.seed, label="Seed", info="Fixes the noise", precision=0, minimum=0,
+                    maximum=MAX_SEED, elem_id="seed", min_width=130,
+                )  # fmt: skip
             new_seed = gr.Button("New seed", size="sm", elem_id="new-seed")
             draws = gr.Slider(
                 1, MAX_DRAWS, value=choice.draws, step=1, label="Draws", info="Recoveries behind the spread.",

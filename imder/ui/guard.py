@@ -30,7 +30,7 @@ READ = re.compile(
     r"|(/gradio_api)?/(info|openapi\.json|theme\.css|app_id|token|user|login_check|startup-events)/?"
     r"|/gradio_api/(heartbeat/[\w-]{1,64}|queue/data|call/(v2/)?\w{1,64}/[\w-]{1,64})"
 )
-WRITE = re.compile(r"/gradio_api/(queue/join|cancel|run/predict|call/(?:v2/)?(?P<api>\w{1,64}))/?")
+WRITE = re.compile(r"/gradio_api/((?P<free>cancel|reset)|queue/join|run/predict|call/(?:v2/)?(?P<api>\w{1,64}))/?")
 SESSION = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
@@ -135,9 +135,11 @@ class Guard:
         index, session = content.get("fn_index"), content.get("session_hash", "none")
         if type(session) is not str or not SESSION.fullmatch(session):
             raise Refusal(400, "The session is not a short word.")
+        if match["free"]:
+            return _replay(body, receive)
         if api is None and not (type(index) is int and index in self.functions):
             raise Refusal(404, "There is no such function.")
-        if (api or index in self.heavy) and "cancel" not in path and not self.model_requests.take(client):
+        if (api or index in self.heavy) and not self.model_requests.take(client):
             raise Refusal(429, "Too many recoveries at once: wait a few seconds, then try again.")
         return _replay(body, receive)
 

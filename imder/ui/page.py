@@ -54,12 +54,16 @@ COPY_LINK = """
     () => '<p>Copied: ' + shown + '</p>', () => '<p>The link to this run: ' + shown + '</p>');
 }
 """
+#: For Stop: a run begins; where the stage is below the controls, the page goes to it.
+BEGIN = """() => {
+  if (matchMedia('(max-width: 860px)').matches) document.querySelector('#stage [data-ref=player]')?.scrollIntoView({
+    behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth'});
+  return {interactive: true, __type__: 'update'};
+}"""
+#: For Stop: the run has ended, whatever ended it.
+END = "() => ({interactive: false, __type__: 'update'})"
+STOPPED = "() => '<p>Stopped. The picture stays as it is.</p>'"
 NEW_SEED = "() => Math.floor(Math.random() * 2147483648)"
-
-
-def switch(on: bool) -> str:
-    """JavaScript that enables or disables the button it is the output of."""
-    return f"() => ({{interactive: {str(on).lower()}, __type__: 'update'}})"
 
 
 class Page:
@@ -263,6 +267,7 @@ def build(shelf: Shelf, jobs: Jobs) -> gr.Blocks:
         with gr.Row(elem_id="work"):
             controls = controls_column(shelf, pipeline, choice)
             with gr.Column(elem_id="stage-column"):
+                gr.HTML("<h2>The clip and its recovery</h2>", elem_id="stage-head")
                 stage = stage_component(value=first)
         with gr.Accordion("How it works, and what to be careful about", open=False, elem_id="about"):
             gr.Markdown(ABOUT)
@@ -281,8 +286,8 @@ def default_choice(pipeline: RecoveryPipeline) -> Choice:
 def _connect(demo: gr.Blocks, page: Page, c: Controls, stage: gr.HTML, source: gr.HTML) -> None:
     pair = [c.model, c.data]
     shown_sample = {"fn": page.show, "inputs": [*pair, c.sample, c.drop], "outputs": [stage, c.status]}
-    c.sample.input(**shown_sample, **LIGHT)
-    c.drop.input(**shown_sample, **LIGHT)
+    c.sample.input(**shown_sample, **LIGHT, trigger_mode="always_last")
+    c.drop.input(**shown_sample, **LIGHT, trigger_mode="always_last")
     c.random.click(page.draw, [*pair, c.drop], [c.sample, stage, c.status], **LIGHT)
     for i, button in enumerate(c.examples):
         button.click(
@@ -297,14 +302,15 @@ def _connect(demo: gr.Blocks, page: Page, c: Controls, stage: gr.HTML, source: g
             page.choose, [*pair, c.drop], shown_source, show_progress="minimal", show_progress_on=c.status,
             preprocess=False, api_visibility="private", **MODEL,
         )  # fmt: skip
+    # The order counts: the browser waits for the end of a listener before it calls the next.
+    c.recover.click(None, None, c.stop, js=BEGIN, api_visibility="private")
     run = c.recover.click(
         page.play, c.values, [stage, c.status], show_progress="minimal", show_progress_on=c.status,
-        preprocess=False, api_visibility="private", **MODEL,
+        trigger_mode="once", preprocess=False, api_visibility="private", **MODEL,
     )  # fmt: skip
-    c.recover.click(None, None, c.stop, js=switch(True), api_visibility="private")
-    run.then(None, None, c.stop, js=switch(False), api_visibility="private")
-    c.stop.click(lambda: said("Stopped. The picture stays as it is."), None, c.status, cancels=run, **LIGHT)
-    c.stop.click(None, None, c.stop, js=switch(False), api_visibility="private")
+    run.then(None, None, c.stop, js=END, api_visibility="private")
+    c.stop.click(None, None, None, cancels=run)
+    c.stop.click(None, None, c.status, js=STOPPED, api_visibility="private")
     demo.load(page.open, None, [*c.choice, stage, c.status], **LIGHT)
 
 

@@ -66,7 +66,7 @@ def serve(demo: gr.Blocks, jobs: Jobs) -> None:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     launch(demo)
     host = "127.0.0.1" if demo.server_name in ("0.0.0.0", "localhost") else demo.server_name.strip("[]")
-    watchdog = Watchdog(lambda: answers(host, demo.server_port, timeout=3.0)).start()
+    watchdog = Watchdog(lambda: answers(host, demo.server_port, timeout=2.5)).start()
     temporary = Path(os.environ["GRADIO_TEMP_DIR"])
     while not stop.wait(60.0):
         sweep(temporary)

@@ -115,29 +115,40 @@ CSS = """
   flex: 0 0 312px !important; min-width: 0 !important; gap: 12px; padding: 14px; border-radius: 10px;
   background: var(--background-fill-primary); border: 1px solid var(--border-color-primary);
 }
+#stage-head { position: absolute; width: 1px; height: 1px; overflow: hidden !important; clip-path: inset(50%); }
 #stage-column { flex: 1 1 0 !important; min-width: 0 !important; }
 #controls .block, #controls .form { background: transparent; border: 0 !important; padding: 0; box-shadow: none; }
 #controls .form { gap: 12px; overflow: visible; }
+#draws, #guidance { overflow: visible !important; }
 #controls #sample, #controls #sampler, #controls #model, #controls #data { overflow: visible !important; }
-#controls button { min-height: 40px; }
-#controls .gr-accordion { overflow: visible !important; }
-#controls .gr-accordion > button .icon { font-size: .8rem; }
+#controls .wrap:has(> .wrap-inner) { border-color: var(--input-border-color); }
+#controls .wrap-inner input { padding-right: 30px; text-overflow: ellipsis; }
+#controls button:not([class*="reset"]) { min-height: 40px; }
+#controls .gr-accordion { overflow: visible !important; border-top: 1px solid var(--border-color-primary) !important; }
+#controls .gr-accordion > .label-wrap { align-items: center; padding-top: 6px; font-weight: 600; }
+#controls .gr-accordion > .label-wrap.open { margin-bottom: 4px; }
+#controls .gr-accordion .icon { font-size: .75rem; }
 #controls .examples { gap: 8px; }
 #controls .examples button {
   font-weight: 500; font-size: .875rem; padding: 6px 8px; white-space: normal; line-height: 1.25;
 }
 #drop .wrap { gap: 6px; flex-wrap: nowrap; }
-#drop label { min-height: 40px; flex: 1 1 0; justify-content: center; padding: 6px 4px; }
+#drop label { min-height: 40px; flex: 1 1 auto; justify-content: center; padding: 6px 4px; }
+#drop label > span { margin-left: 6px; }
 #status p {
   margin: 0; padding: 9px 11px; font-size: .9rem; line-height: 1.4; overflow-wrap: anywhere; border-radius: 4px;
   border-left: 3px solid var(--border-color-primary); background: var(--background-fill-secondary);
 }
+#status [data-testid="status-tracker"] .error { display: none; }
 #status p.good { border-left-color: var(--color-accent); }
 #status p.trouble { border-left-color: #b91c1c; font-weight: 600; }
 .dark #status p { background: var(--input-background-fill); }
 .dark #status p.trouble { border-left-color: #fca5a5; }
 #about { background: var(--background-fill-primary); border: 1px solid var(--border-color-primary) !important; }
 #about .prose { max-width: 92ch; }
+@media (min-width: 861px) and (min-height: 720px) {
+  #controls { position: sticky; top: 12px; }
+}
 @media (max-width: 860px) {
   .gradio-container { padding: 12px 10px 24px !important; }
   #work { flex-direction: column; align-items: stretch; }

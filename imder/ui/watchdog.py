@@ -31,7 +31,7 @@ class Watchdog:
         self,
         probe: Callable[[], bool],
         *,
-        every: float = 2.0,
+        every: float = 1.5,
         patience: int = 3,
         leave: Callable[[int], object] = os._exit,
     ) -> None:
