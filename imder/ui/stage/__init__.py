@@ -25,7 +25,7 @@ def stage_component(value: dict[str, Any] | None = None, **options: Any) -> gr.H
         value=value,
         html_template=(HERE / "stage.html").read_text(encoding="utf-8"),
         css_template=(HERE / "stage.css").read_text(encoding="utf-8"),
-        js_on_load=(HERE / "stage.js").read_text(encoding="utf-8"),
+        js_on_load="\n".join((HERE / name).read_text(encoding="utf-8") for name in ("face.js", "stage.js")),
         apply_default_css=False,
         **{"elem_id": "stage-holder", **options},
     )

@@ -9,8 +9,11 @@
   const MODALITIES = ["text", "audio", "vision"];
   const NAMES = { text: "Language", audio: "Voice", vision: "Face" };
   const SAMPLERS = {
-    "euler-maruyama": "Euler-Maruyama", "euler-maruyama-log": "Euler-Maruyama, log levels", heun: "Heun",
-    "dpmpp-2m": "DPM-Solver++(2M)", "dpmpp-2m-sde": "SDE-DPM-Solver++(2M)",
+    "euler-maruyama": "Euler-Maruyama",
+    "euler-maruyama-log": "Euler-Maruyama, log levels",
+    heun: "Heun",
+    "dpmpp-2m": "DPM-Solver++(2M)",
+    "dpmpp-2m-sde": "SDE-DPM-Solver++(2M)",
   };
   const PLAY_SECONDS = 5; // at speed 1, for runs of 20 to 60 saved steps
   const FACE_FPS = 30;
@@ -21,8 +24,9 @@
 
   const clamp = (x, low, high) => Math.min(high, Math.max(low, x));
   const mix = (a, b, part) => a + (b - a) * part;
+  /** The object with f(value, key) for every value. */
+  const each = (object, f) => Object.fromEntries(Object.entries(object).map(([key, value]) => [key, f(value, key)]));
   const known = (x) => typeof x === "number" && Number.isFinite(x);
-  const smooth = (x) => x * x * (3 - 2 * x);
 
   /** A number in as few letters as it needs; a true minus sign, powers of ten where they are shorter. */
   function say(x, digits = 2) {
@@ -74,7 +78,9 @@
     const raw = levels(packed);
     const half = 2 ** (packed.bits - 1) - 1;
     const size = raw.length / scale.length;
-    return Array.from(scale, (s, k) => Float32Array.from(raw.subarray(k * size, (k + 1) * size), (q) => ((q - half) / half) * s));
+    return Array.from(scale, (s, k) =>
+      Float32Array.from(raw.subarray(k * size, (k + 1) * size), (q) => ((q - half) / half) * s),
+    );
   }
 
   /** A table (..., frames, columns) of columns with a range each: {shape, values}. */
@@ -94,11 +100,7 @@
     return { frames, width, values: table.values.subarray(k * size, (k + 1) * size) };
   }
 
-  function unpackReadable(packed) {
-    const out = {};
-    for (const view of Object.keys(packed || {})) out[view] = unpackColumns(packed[view]);
-    return out;
-  }
+  const unpackReadable = (packed) => each(packed ?? {}, unpackColumns);
 
   /** Row of a table at a fraction of the clip, between frames by linear interpolation. */
   function rowAt(table, fraction) {
@@ -116,12 +118,64 @@
 
   // Blue and red about white, blue and orange about near-black (both are told apart with any colour vision); cividis.
   const DIVERGING = {
-    light: ["#053061", "#2166ac", "#4393c3", "#92c5de", "#d1e5f0", "#f7f7f7", "#fddbc7", "#f4a582", "#d6604d", "#b2182b", "#67001f"],
-    dark: ["#b5d4ff", "#7ab0f0", "#3f83c8", "#215a8f", "#143650", "#12161c", "#44210f", "#83401c", "#bd642b", "#ea9550", "#ffcf9c"],
+    light: [
+      "#053061",
+      "#2166ac",
+      "#4393c3",
+      "#92c5de",
+      "#d1e5f0",
+      "#f7f7f7",
+      "#fddbc7",
+      "#f4a582",
+      "#d6604d",
+      "#b2182b",
+      "#67001f",
+    ],
+    dark: [
+      "#b5d4ff",
+      "#7ab0f0",
+      "#3f83c8",
+      "#215a8f",
+      "#143650",
+      "#12161c",
+      "#44210f",
+      "#83401c",
+      "#bd642b",
+      "#ea9550",
+      "#ffcf9c",
+    ],
   };
-  const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"];
-  const COLOURS = ["ink", "soft", "card", "accent", "state", "estimate", "refined", "complete", "zero", "cloud", "skin",
-    "skin-shade", "skin-line", "hair", "shirt", "backdrop", "lip"];
+  const CIVIDIS = [
+    "#00224e",
+    "#123570",
+    "#3b496c",
+    "#575d6d",
+    "#707173",
+    "#8a8678",
+    "#a59c74",
+    "#c3b369",
+    "#e1cc55",
+    "#fee838",
+  ];
+  const COLOURS = [
+    "ink",
+    "soft",
+    "card",
+    "accent",
+    "state",
+    "estimate",
+    "refined",
+    "complete",
+    "zero",
+    "cloud",
+    "skin",
+    "skin-shade",
+    "skin-line",
+    "hair",
+    "shirt",
+    "backdrop",
+    "lip",
+  ];
 
   let colour = {};
   let tables = {};
@@ -242,12 +296,29 @@
     c.restore();
   }
 
+  const rule = (c, x0, y0, x1, y1, style) =>
+    line(
+      c,
+      [
+        [x0, y0],
+        [x1, y1],
+      ],
+      style,
+    );
+
+  function disc(c, x, y, r, tint) {
+    c.fillStyle = tint;
+    c.beginPath();
+    c.arc(x, y, r, 0, 7);
+    c.fill();
+  }
+
   // Shapes of the sentiment scale, as SVG paths on 16 x 16, drawn on canvases too.
   const SHAPES = {
-    label: "M8 1.2 14.8 8 8 14.800 1.200 8z",
+    label: "M8 1.2 14.8 8 8 14.8 1.2 8z",
     complete: "M8 2a6 6 0 1 0 .001 0z",
-    zero: "M2.500 2.500h11v11h-11z",
-    recovered: "M8 1.500 15 14H1z",
+    zero: "M2.5 2.5h11v11h-11z",
+    recovered: "M8 1.5 15 14H1z",
   };
   const outlines = Object.fromEntries(Object.entries(SHAPES).map(([name, d]) => [name, new Path2D(d)]));
 
@@ -277,8 +348,8 @@
   function openRun(message) {
     return {
       ...message,
-      truth: Object.fromEntries(message.missing.map((k) => [k, unpackMaps(message.truth[k])[0]])),
-      cloud: Object.fromEntries(message.missing.map((k) => [k, floats(message.cloud[k])])),
+      truth: each(message.truth, (packed) => unpackMaps(packed)[0]),
+      cloud: each(message.cloud, floats),
       readable: unpackReadable(message.readable),
       saved: [],
       last: -1,
@@ -288,34 +359,27 @@
 
   /** The saved steps of a chunk, one object each. */
   function openChunk(message) {
-    const row = Object.fromEntries(["step", "t", "std", "nfe", "prediction"].map((name) => [name, floats(message[name])]));
-    const maps = {};
-    const curves = {};
-    for (const k of Object.keys(message.maps)) {
-      maps[k] = Object.fromEntries(Object.entries(message.maps[k]).map(([name, packed]) => [name, unpackMaps(packed)]));
-      curves[k] = Object.fromEntries(Object.entries(message.curves[k]).map(([name, text]) => [name, floats(text)]));
-    }
+    const rows = each({ step: 0, t: 0, std: 0, nfe: 0, prediction: 0 }, (_, name) => floats(message[name]));
+    const maps = each(message.maps, (kinds) => each(kinds, unpackMaps));
+    const curves = each(message.curves, (kinds) => each(kinds, floats));
     const drawn = unpackReadable(message.readable);
     return Array.from({ length: message.count }, (_, i) => ({
-      ...Object.fromEntries(Object.entries(row).map(([name, values]) => [name, values[i]])),
-      maps: Object.fromEntries(Object.keys(maps).map((k) => [k, {
-        state: maps[k].state[i], denoised: maps[k].denoised[i], reconstructed: maps[k].reconstructed[i],
-      }])),
-      curves: Object.fromEntries(Object.keys(curves).map((k) => [k, {
-        state: curves[k].path_state.subarray(2 * i, 2 * i + 2),
-        estimate: curves[k].path_denoised.subarray(2 * i, 2 * i + 2),
-        error: curves[k].error[i],
-        refined: curves[k].error_reconstructed[i],
-        norm: curves[k].score_norm[i],
-      }])),
-      readable: Object.fromEntries(Object.keys(drawn).map((view) => [view, slice(drawn[view], i)])),
+      ...each(rows, (values) => values[i]),
+      maps: each(maps, (kinds) => each(kinds, (steps) => steps[i])),
+      curves: each(curves, (of) => ({
+        state: of.path_state.subarray(2 * i, 2 * i + 2),
+        estimate: of.path_denoised.subarray(2 * i, 2 * i + 2),
+        error: of.error[i],
+        refined: of.error_reconstructed[i],
+        norm: of.score_norm[i],
+      })),
+      readable: each(drawn, (table) => slice(table, i)),
     }));
   }
 
   const receivers = {
     sample(message) {
-      sample = { ...message, readable: unpackReadable(message.readable) };
-      for (const view of Object.keys(sample.readable)) sample.readable[view] = slice(sample.readable[view], 0);
+      sample = { ...message, readable: each(unpackReadable(message.readable), (table) => slice(table, 0)) };
       version.sample++;
       showSample();
     },
@@ -372,7 +436,8 @@
     version.run++;
     showRun();
     if (!reduced.matches && !clip.playing && "face" in run.readable) setLoop(true);
-    if (!resting && root.clientWidth < NARROW) ref.player.scrollIntoView({ behavior: reduced.matches ? "auto" : "smooth" });
+    if (!resting && root.clientWidth < NARROW)
+      ref.player.scrollIntoView({ behavior: reduced.matches ? "auto" : "smooth" });
   }
 
   function hideNotice() {
@@ -382,12 +447,16 @@
   /** The state in attributes, for tests and the page. */
   function mark() {
     Object.assign(root.dataset, {
-      run: run?.run ?? "", step: String(step.shown), last: String(run?.last ?? -1), done: String(Boolean(run?.result)),
-      playing: String(step.playing), sample: sample?.clip ?? "",
+      run: run?.run ?? "",
+      step: String(step.shown),
+      last: String(run?.last ?? -1),
+      done: String(Boolean(run?.result)),
+      playing: String(step.playing),
+      sample: sample?.clip ?? "",
     });
   }
 
-  // --- the two clocks: denoising step, time in the clip ----------------------------------------------------------------
+  // --- the two clocks: denoising step, time in the clip --------------------------------------------------------------
 
   function seek(k) {
     if (!run || run.last < 0) return;
@@ -456,8 +525,15 @@
     if (sample?.sound) {
       const begin = silent || clip.fraction >= 0.995 ? 0 : clip.fraction;
       setClip(begin);
-      ref.audio.currentTime = begin * (known(ref.audio.duration) ? ref.audio.duration : seconds() ?? 0);
-      ref.audio.play().then(() => (clip.sound = true), () => (clip.sound = false)).finally(() => setClip(clip.fraction));
+      ref.audio.currentTime = begin * (known(ref.audio.duration) ? ref.audio.duration : (seconds() ?? 0));
+      const started = (on) => {
+        clip.sound = on;
+        setClip(clip.fraction);
+      };
+      ref.audio.play().then(
+        () => started(true),
+        () => started(false),
+      ); // refused: the clip goes on silently
     }
     showClip();
     paintSoon();
@@ -473,7 +549,7 @@
     setClip((clip.fraction + passed / (seconds() || 4)) % 1);
   }
 
-  // --- words around the pictures ---------------------------------------------------------------------------------------
+  // --- words around the pictures -------------------------------------------------------------------------------------
 
   function make(tag, text, attributes = {}) {
     const node = document.createElement(tag);
@@ -489,16 +565,20 @@
   function showSample() {
     const named = sample.title !== sample.clip;
     ref.title.textContent = named ? sample.title : "The sample";
-    const about = [sample.clip,
+    const about = [
+      sample.clip,
       known(sample.seconds) ? sample.seconds.toFixed(1) + " s" : null,
-      sample.synthetic ? "synthetic: written and generated by this project" : null];
+      sample.synthetic ? "synthetic: written and generated by this project" : null,
+    ];
     ref.meta.textContent = about.filter(Boolean).join(" · ");
-    ref.chips.replaceChildren(...MODALITIES.map((k) => {
-      const off = sample.missing.includes(k);
-      const chip = make("li", null, off ? { class: "off" } : {});
-      chip.append(make("b", NAMES[k]), make("span", off ? "dropped" : "given"));
-      return chip;
-    }));
+    ref.chips.replaceChildren(
+      ...MODALITIES.map((k) => {
+        const off = sample.missing.includes(k);
+        const chip = make("li", null, off ? { class: "off" } : {});
+        chip.append(make("b", NAMES[k]), make("span", off ? "dropped" : "given"));
+        return chip;
+      }),
+    );
     const [text, voice, face] = MODALITIES.map((k) => !sample.missing.includes(k));
     ref.sentence.hidden = !text;
     ref.goneText.hidden = text;
@@ -552,8 +632,11 @@
   function showRun() {
     ref.results.hidden = false;
     const sampler = SAMPLERS[run.sampler] || run.sampler;
-    ref.runMeta.textContent = listing(run.missing) + " recovered from " + listing(run.available) + " · " + sampler + ", "
-      + run.steps + " steps · " + run.title;
+    const about = [
+      `${listing(run.missing)} recovered from ${listing(run.available)}`,
+      `${sampler}, ${run.steps} steps`,
+    ];
+    ref.runMeta.textContent = [...about, run.title].join(" · ");
     buildBlocks();
     buildCurves();
     ref.words.hidden = !run.missing.includes("text");
@@ -561,13 +644,17 @@
     ref.faces.hidden = !run.missing.includes("vision") || !("face" in run.readable);
     ref.loopBar.hidden = ref.faces.hidden && ref.voice.hidden;
     const mute = run.missing.filter((k) => (k === "audio" && ref.voice.hidden) || (k === "vision" && ref.faces.hidden));
-    ref.readableNote.textContent = [
-      run.missing.includes("vision") && !ref.faces.hidden
-        ? "One routine draws both faces from 17 action units, head pose and gaze; the recovered one is the estimate at this denoising step." : "",
-      mute.length ? listing(mute) + ": these features carry no names that can be drawn, so only the maps below show them." : "",
-    ].filter(Boolean).join(" ");
-    ref.mapsNote.textContent = run.channels + " latent channels (rows) over " + run.frames + " frames (columns), in units of the "
-      + "training set's standard deviation. Point at a map to read its values.";
+    const notes = [];
+    if (!ref.faces.hidden)
+      notes.push("One routine draws both faces; the recovered one is drawn from the estimate at this denoising step.");
+    if (mute.length)
+      notes.push(
+        `${listing(mute)}: these features carry no names that can be drawn, so only the maps below show them.`,
+      );
+    ref.readableNote.textContent = notes.join(" ");
+    ref.mapsNote.textContent =
+      `${run.channels} latent channels (rows) over ${run.frames} frames (columns), in units of the training set's ` +
+      "standard deviation. Point at a map to read its values.";
     showErrors();
     showWords();
     showStale();
@@ -594,21 +681,33 @@
     const now = run?.saved[step.shown];
     if (!now) return;
     ref.stepSlider.value = String(step.shown);
-    ref.stepSlider.setAttribute("aria-valuetext", "step " + now.step + " of " + run.steps + ", noise level " + say(now.std));
-    const rows = [["step", Math.round(now.step) + " / " + run.steps], ["t", say(now.t, 3)], ["σ(t)", say(now.std, 3)],
-      ["network evaluations", Math.round(now.nfe) + " / " + run.nfe_total]];
-    ref.readout.replaceChildren(...rows.map(([name, value]) => {
-      const row = make("div");
-      row.append(make("dt", name), make("dd", value));
-      return row;
-    }));
+    const valueText = `step ${now.step} of ${run.steps}, noise level ${say(now.std)}`;
+    ref.stepSlider.setAttribute("aria-valuetext", valueText);
+    const rows = [
+      ["step", `${Math.round(now.step)} / ${run.steps}`],
+      ["t", say(now.t, 3)],
+      ["σ(t)", say(now.std, 3)],
+      ["network evaluations", `${Math.round(now.nfe)} / ${run.nfe_total}`],
+    ];
+    ref.readout.replaceChildren(
+      ...rows.map(([name, value]) => {
+        const row = make("div");
+        row.append(make("dt", name), make("dd", value));
+        return row;
+      }),
+    );
     showPrediction();
   }
 
   function showErrors() {
-    const errors = Object.entries(run.result?.feature_error ?? {});
-    ref.errorNote.textContent = errors.map(([k, e]) => NAMES[k] + ": feature error " + say(e.draw) + " for one draw (" + say(e.draw_refined)
-      + " after Dₖ), " + say(e.mean) + " for the mean of the draws (" + say(e.mean_refined) + ")").join(". ");
+    const told = each(run.result?.feature_error ?? {}, (error, k) => {
+      const [draw, refined, mean, both] = ["draw", "draw_refined", "mean", "mean_refined"].map((name) =>
+        say(error[name]),
+      );
+      const one = `${draw} for one draw (${refined} after Dₖ)`;
+      return `${NAMES[k]}: feature error ${one}, ${mean} for the mean of the draws (${both} after Dₖ).`;
+    });
+    ref.errorNote.textContent = Object.values(told).join(" ");
   }
 
   function showResult() {
@@ -618,7 +717,7 @@
     showStep();
   }
 
-  // --- the sentiment scale -----------------------------------------------------------------------------------------------
+  // --- the sentiment scale -------------------------------------------------------------------------------------------
 
   const ROWS = [
     ["label", "Label", "ink"],
@@ -629,22 +728,25 @@
   const scaleValues = {};
   const scaleSurface = new Surface(ref.scaleCanvas);
 
-  ref.scaleNames.replaceChildren(...ROWS.map(([key, name, tint]) => {
-    const row = make("div");
-    const mark = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    mark.setAttribute("viewBox", "0 0 16 16");
-    mark.setAttribute("aria-hidden", "true");
-    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    path.setAttribute("d", SHAPES[key]);
-    path.style.fill = "var(--" + tint + ")";
-    mark.append(path);
-    const term = make("dt");
-    term.append(mark, name);
-    row.append(term, make("dd", "–", { "data-value": key }));
-    return row;
-  }));
+  ref.scaleNames.replaceChildren(
+    ...ROWS.map(([key, name, tint]) => {
+      const row = make("div");
+      const mark = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+      mark.setAttribute("viewBox", "0 0 16 16");
+      mark.setAttribute("aria-hidden", "true");
+      const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+      path.setAttribute("d", SHAPES[key]);
+      path.style.fill = "var(--" + tint + ")";
+      mark.append(path);
+      const term = make("dt");
+      term.append(mark, name);
+      row.append(term, make("dd", "–", { "data-value": key }));
+      return row;
+    }),
+  );
 
-  const scaleRun = () => (run && (!sample || (run.clip === sample.clip && run.missing.join() === sample.missing.join())) ? run : null);
+  const scaleRun = () =>
+    run && (!sample || (run.clip === sample.clip && run.missing.join() === sample.missing.join())) ? run : null;
 
   function showScale() {
     const shown = scaleRun();
@@ -658,13 +760,17 @@
   function showPrediction() {
     const shown = scaleRun();
     const last = shown?.result && step.shown >= shown.last;
-    scaleValues.recovered = last ? shown.result.predictions.recovered : shown?.saved[step.shown]?.prediction ?? null;
-    for (const node of ref.scaleNames.querySelectorAll("[data-value]")) node.textContent = signed(scaleValues[node.dataset.value]);
-    const spread = shown?.result?.draws.length > 1 ? shown.result : null;
-    ref.verdict.textContent = !shown ? "The label and the predictions, from negative to positive."
-      : spread ? "Recovered: at the last step the mean of " + spread.draws.length + " draws (ticks; bar: 5 to 95 %), before it the first draw."
+    scaleValues.recovered = last ? shown.result.predictions.recovered : (shown?.saved[step.shown]?.prediction ?? null);
+    for (const node of ref.scaleNames.querySelectorAll("[data-value]"))
+      node.textContent = signed(scaleValues[node.dataset.value]);
+    const draws = shown?.result?.draws.length ?? 0;
+    ref.verdict.textContent = !shown
+      ? "The label and the predictions, from negative to positive."
+      : draws > 1
+        ? `Recovered: at the last step the mean of ${draws} draws (ticks; bar: 5 to 95 %), before it the first draw.`
         : "The recovered prediction moves with the denoising step.";
-    ref.scaleCanvas.setAttribute("aria-label", "Sentiment scale: " + ROWS.map(([key, name]) => name + " " + signed(scaleValues[key])).join(", "));
+    const told = ROWS.map(([key, name]) => `${name} ${signed(scaleValues[key])}`);
+    ref.scaleCanvas.setAttribute("aria-label", `Sentiment scale: ${told.join(", ")}`);
   }
 
   function paintScale() {
@@ -676,18 +782,21 @@
     const floor = height - 30;
     const pitch = (floor - 22) / ROWS.length;
     const level = (i) => (i + 0.5) * pitch;
-    const ticks = high - low > 3 ? Array.from({ length: Math.floor(high) - Math.ceil(low) + 1 }, (_, i) => Math.ceil(low) + i)
-      : [low, (low + high) / 2, high];
+    const ticks =
+      high - low > 3
+        ? Array.from({ length: Math.floor(high) - Math.ceil(low) + 1 }, (_, i) => Math.ceil(low) + i)
+        : [low, (low + high) / 2, high];
     scaleSurface.still([version.layout, low, high].join(), (b) => {
       for (const v of ticks) {
-        line(b, [[at(v), 0], [at(v), floor]], { stroke: colour.ink, alpha: v === 0 ? 0.4 : 0.13 });
+        rule(b, at(v), 0, at(v), floor, { stroke: colour.ink, alpha: v === 0 ? 0.4 : 0.13 });
         write(b, signed(v).replace(/\.00$/, ""), at(v), floor + 10, { align: "center", base: "middle" });
       }
-      ROWS.forEach((_, i) => line(b, [[at(low), level(i)], [at(high), level(i)]], { alpha: 0.13 }));
+      ROWS.forEach((_, i) => rule(b, at(low), level(i), at(high), level(i), { alpha: 0.13 }));
       write(b, "negative", 4, height - 8);
       write(b, "positive", width - 4, height - 8, { align: "right" });
     });
-    if (known(scaleValues.label)) line(c, [[at(scaleValues.label), 4], [at(scaleValues.label), floor]], { dash: [2, 4], alpha: 0.7, width: 1.3 });
+    if (known(scaleValues.label))
+      rule(c, at(scaleValues.label), 4, at(scaleValues.label), floor, { dash: [2, 4], alpha: 0.7, width: 1.3 });
     const result = scaleRun()?.result;
     const y = level(3);
     if (result?.draws.length > 1) {
@@ -698,368 +807,32 @@
       c.roundRect(at(result.interval[0]), y - 7, Math.max(2, at(result.interval[1]) - at(result.interval[0])), 14, 7);
       c.fill();
       c.restore();
-      for (const v of result.draws) line(c, [[at(v), y + 13], [at(v), y + 23]], { stroke: colour.estimate, width: 1.6, alpha: 0.75 });
+      for (const v of result.draws)
+        rule(c, at(v), y + 13, at(v), y + 23, { stroke: colour.estimate, width: 1.6, alpha: 0.75 });
     }
     ROWS.forEach(([key, , tint], i) => {
-      if (known(scaleValues[key])) shape(c, key, at(scaleValues[key]), level(i), colour[tint], key === "recovered" ? 19 : 16);
+      if (known(scaleValues[key]))
+        shape(c, key, at(scaleValues[key]), level(i), colour[tint], key === "recovered" ? 19 : 16);
     });
   }
 
-  // --- the face ----------------------------------------------------------------------------------------------------------
-
-  const AU_NAMES = [1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45];
-  const POSE_NAMES = ["pitch", "yaw", "roll", "gaze x", "gaze y"];
-  const POSE_LIMIT = [0.6, 0.7, 0.5, 0.7, 0.5];
-
-  /** 22 numbers as what the drawing needs (action units 0 to 1), with the names of those that had to be clamped. */
-  function expression(row) {
-    const au = {};
-    const clamped = [];
-    AU_NAMES.forEach((n, i) => {
-      if (row[i] < -0.5 || row[i] > 5.5) clamped.push("AU" + n);
-      au[n] = clamp(row[i] / 5, 0, 1);
-    });
-    const pose = POSE_LIMIT.map((limit, i) => {
-      const v = row[17 + i];
-      if (Math.abs(v) > limit) clamped.push(POSE_NAMES[i]);
-      return clamp(v, -limit, limit);
-    });
-    return { au, pitch: pose[0], yaw: pose[1], roll: pose[2], gaze: [pose[3], pose[4]], clamped };
-  }
-
-  /** A smooth path through points (Catmull-Rom as Bezier curves). */
-  function spline(c, points, closed = false) {
-    const n = points.length;
-    const at = (i) => points[closed ? (i + n) % n : clamp(i, 0, n - 1)];
-    c.beginPath();
-    c.moveTo(...points[0]);
-    for (let i = 0; i < (closed ? n : n - 1); i++) {
-      const [p, a, b, q] = [at(i - 1), at(i), at(i + 1), at(i + 2)];
-      c.bezierCurveTo(a[0] + (b[0] - p[0]) / 6, a[1] + (b[1] - p[1]) / 6, b[0] - (q[0] - a[0]) / 6, b[1] - (q[1] - a[1]) / 6, b[0], b[1]);
-    }
-    if (closed) c.closePath();
-  }
-
-  const mirrored = (points) => [...points, ...points.slice(1, -1).reverse().map(([x, y]) => [-x, y])];
-
-  /** Draws one face into a square of `size` pixels. Units: the head spans about -1 to 1, y downwards. */
-  function drawFace(c, size, face) {
-    const { au } = face;
-    const unit = size * 0.385;
-    const thin = (w) => Math.max(w, 1.1 / unit);
-    const project = projection(face);
-    const ink = (w = 0.03, alpha = 1) => {
-      c.strokeStyle = colour["skin-line"];
-      c.lineWidth = thin(w);
-      c.globalAlpha = alpha;
-    };
-    const stroke = (points, w, alpha = 1) => {
-      if (alpha < 0.04) return;
-      ink(w, alpha);
-      spline(c, points.map((p) => project(...p)));
-      c.stroke();
-      c.globalAlpha = 1;
-    };
-    const fill = (points, tint, alpha = 1) => {
-      c.globalAlpha = alpha;
-      c.fillStyle = tint;
-      spline(c, points.map((p) => project(...p)), true);
-      c.fill();
-      c.globalAlpha = 1;
-    };
-    c.save();
-    c.translate(size / 2, size * 0.515);
-    c.scale(unit, unit);
-    c.lineCap = c.lineJoin = "round";
-    drawBody(c, thin);
-    c.translate(0, 1);
-    c.rotate(face.roll);
-    c.translate(0, -1);
-    drawHead(c, face, ink, thin);
-    const pen = { c, au, face, project, stroke, fill, ink, thin };
-    drawCheeks(pen);
-    for (const side of [-1, 1]) {
-      drawEye(pen, side);
-      drawBrow(pen, side);
-    }
-    drawForehead(pen);
-    drawNose(pen);
-    drawMouth(pen);
-    drawHair(c, face, ink);
-    c.restore();
-  }
-
-  /** Points of the face lie on an ellipsoid that yaw and pitch turn, so inner features move against the outline. */
-  function projection({ yaw, pitch }) {
-    const [cy, sy, cp, sp] = [Math.cos(yaw), Math.sin(yaw), Math.cos(pitch), Math.sin(pitch)];
-    return (x, y, bump = 0) => {
-      const z = 0.48 * Math.sqrt(Math.max(0.05, 1 - (x / 0.86) ** 2 - (y / 1.3) ** 2)) + bump;
-      const turned = -x * sy + z * cy;
-      return [x * cy + z * sy, y * cp + turned * sp];
-    };
-  }
-
-  function drawBody(c, thin) {
-    c.strokeStyle = colour["skin-line"];
-    c.lineWidth = thin(0.03);
-    c.fillStyle = colour["skin-shade"];
-    c.beginPath();
-    c.moveTo(-0.29, 0.6);
-    c.quadraticCurveTo(-0.25, 1.0, -0.36, 1.22);
-    c.lineTo(-0.36, 1.8);
-    c.lineTo(0.36, 1.8);
-    c.lineTo(0.36, 1.22);
-    c.quadraticCurveTo(0.25, 1.0, 0.29, 0.6);
-    c.fill();
-    c.stroke();
-    c.fillStyle = colour.shirt;
-    spline(c, [[-1.6, 1.8], [-1.15, 1.33], [-0.62, 1.21], [-0.32, 1.12], [0, 1.3], [0.32, 1.12], [0.62, 1.21], [1.15, 1.33], [1.6, 1.8]]);
-    c.fill();
-    c.stroke();
-  }
-
-  function drawHead(c, { au, yaw, pitch }, ink, thin) {
-    const [dx, dy] = [Math.sin(yaw) * 0.06, Math.sin(pitch) * 0.05];
-    const jaw = 0.13 * au[26] + 0.02 * au[25];
-    const cheek = 0.025 * Math.max(au[6], au[12]);
-    c.save();
-    c.translate(dx, dy);
-    c.fillStyle = colour.hair;
-    spline(c, mirrored([[0, -1.13], [0.46, -1.03], [0.79, -0.66], [0.84, -0.15], [0.74, 0.2], [0, 0.3]]), true);
-    c.fill();
-    for (const side of [-1, 1]) {
-      c.fillStyle = colour["skin-shade"];
-      c.beginPath();
-      c.ellipse(side * 0.745 - Math.sin(yaw) * 0.1, 0.05, 0.1, 0.18, side * 0.12, 0, 7);
-      c.fill();
-      ink(0.028);
-      c.stroke();
-      c.beginPath();
-      c.arc(side * 0.775 - Math.sin(yaw) * 0.1, 0.05, 0.07, side < 0 ? 1.9 : -1.2, side < 0 ? 4.4 : 1.3);
-      ink(0.016, 0.5);
-      c.stroke();
-      c.globalAlpha = 1;
-    }
-    c.fillStyle = colour.skin;
-    spline(c, mirrored([[0, -1.02], [0.42, -0.94], [0.67, -0.6], [0.73, -0.15], [0.71 + cheek, 0.2], [0.615 + cheek, 0.55 + jaw * 0.4],
-      [0.38, 0.88 + jaw * 0.9], [0, 1.02 + jaw]]), true);
-    c.fill();
-    ink(0.034);
-    c.stroke();
-    c.restore();
-  }
-
-  function drawHair(c, { yaw, pitch }, ink) {
-    c.save();
-    c.translate(Math.sin(yaw) * 0.06, Math.sin(pitch) * 0.05);
-    const part = Math.sin(yaw) * 0.1;
-    c.fillStyle = colour.hair;
-    c.beginPath();
-    c.moveTo(-0.755, -0.02);
-    c.bezierCurveTo(-0.9, -0.62, -0.64, -1.17, 0.02, -1.16);
-    c.bezierCurveTo(0.66, -1.16, 0.9, -0.62, 0.755, -0.02);
-    c.bezierCurveTo(0.7, -0.16, 0.69, -0.36, 0.6, -0.5);
-    c.bezierCurveTo(0.34 + part, -0.55, 0 + part, -0.62, -0.2 + part, -0.82);
-    c.bezierCurveTo(-0.3 + part, -0.62, -0.5, -0.55, -0.6, -0.44);
-    c.bezierCurveTo(-0.69, -0.33, -0.71, -0.16, -0.755, -0.02);
-    c.closePath();
-    c.fill();
-    ink(0.026);
-    c.stroke();
-    c.strokeStyle = "#ffffff";
-    for (const [from, bend, to] of [[[-0.14, -0.92], [0.22, -0.78], [0.56, -0.62]], [[-0.02, -1.02], [0.36, -0.94], [0.64, -0.72]], [[-0.3, -0.9], [-0.5, -0.76], [-0.62, -0.56]]]) {
-      c.globalAlpha = 0.16;
-      c.beginPath();
-      c.moveTo(from[0] + part, from[1]);
-      c.quadraticCurveTo(bend[0] + part, bend[1], to[0], to[1]);
-      c.stroke();
-    }
-    c.restore();
-  }
-
-  function drawCheeks({ c, au, project, stroke }) {
-    const lift = Math.max(au[6], au[12] * 0.7);
-    for (const side of [-1, 1]) {
-      const [x, y] = project(side * 0.43, 0.3 - 0.05 * lift);
-      c.fillStyle = colour.lip;
-      c.globalAlpha = 0.1 + 0.2 * lift;
-      c.beginPath();
-      c.ellipse(x, y, 0.16, 0.105, 0, 0, 7);
-      c.fill();
-      c.globalAlpha = 1;
-      stroke([[side * 0.26, 0.12], [side * 0.4, 0.165 - 0.02 * au[6]], [side * 0.52, 0.1]], 0.02, 0.65 * au[6]);
-      const fold = Math.max(au[10] * 0.9, au[12] * 0.75, au[9] * 0.6, au[6] * 0.25);
-      const corner = mouthCorner(au);
-      stroke([[side * 0.16, 0.24 - 0.03 * au[9]], [side * (0.25 + 0.02 * au[12]), 0.36 - 0.03 * au[10]],
-        [side * (corner.x + 0.085), corner.y - 0.02]], 0.022, 0.75 * fold);
-    }
-  }
-
-  function drawEye({ c, au, face, project, stroke, ink, thin }, side) {
-    const closing = smooth(clamp(au[45] * 1.25, 0, 1));
-    const upper = 0.098 * (1 + 0.62 * au[5] - 0.34 * au[7] - 0.16 * au[6] - 0.12 * au[4]) * (1 - closing);
-    const lower = mix(0.062 * (1 - 0.62 * au[7] - 0.55 * au[6]), 0.05, closing);
-    const [cx, cy, half] = [side * 0.3, -0.1, 0.155];
-    const lid = (rise) => [[cx - half, cy + 0.012], [cx - half * 0.5, cy - rise * 0.8], [cx, cy - rise], [cx + half * 0.55, cy - rise * 0.78], [cx + half, cy]];
-    const mirror = (points) => (side < 0 ? points.map(([x, y]) => [2 * cx - x, y]) : points);
-    const top = mirror(lid(mix(upper, -lower, closing))).map((p) => project(...p));
-    const bottom = mirror(lid(-lower)).map((p) => project(...p)).reverse();
-    if (closing < 0.96) {
-      spline(c, [...top, ...bottom.slice(1, -1)], true);
-      c.save();
-      c.clip();
-      c.fillStyle = "#fdfcfa";
-      c.fill();
-      const [ix, iy] = project(cx + clamp(face.gaze[0] * 0.16, -0.085, 0.085), cy - 0.012 + clamp(face.gaze[1] * 0.13, -0.05, 0.05));
-      disc(c, ix, iy, 0.082, "#5b7f94");
-      disc(c, ix, iy, 0.043, "#1d2226");
-      disc(c, ix - 0.026, iy - 0.028, 0.018, "#ffffff");
-      c.restore();
-    }
-    spline(c, bottom);
-    ink(0.016, 0.75);
-    c.stroke();
-    spline(c, top);
-    ink(0.046);
-    c.stroke();
-    const crease = mirror(lid(mix(upper + 0.055, 0.065, closing))).map(([x, y]) => project(x, y));
-    spline(c, crease.slice(0, -1));
-    ink(0.017, 0.55 * (1 - 0.7 * au[5]));
-    c.stroke();
-    c.globalAlpha = 1;
-    for (const [dy, reach] of [[-0.045, -0.06], [0, 0], [0.045, 0.06]]) {
-      stroke([[side * 0.49, -0.085 + dy * 0.7], [side * (0.55 + 0.05 * au[6]), -0.085 + dy + reach * 0.6]], 0.018, 0.85 * au[6]);
-    }
-    stroke([[cx - half * 0.7, cy + lower + 0.045], [cx, cy + lower + 0.06], [cx + half * 0.7, cy + lower + 0.045]], 0.016, 0.5 * au[7]);
-  }
-
-  function disc(c, x, y, r, tint) {
-    c.fillStyle = tint;
-    c.beginPath();
-    c.arc(x, y, r, 0, 7);
-    c.fill();
-  }
-
-  function drawBrow({ c, au, project, thin }, side) {
-    const down = au[4];
-    const lift = Math.max(au[1] * 0.55, au[2]);
-    const at = (x, y) => project(side * x, y);
-    const inner = [0.145 - 0.045 * down, -0.335 - 0.12 * au[1] + 0.085 * down];
-    const peak = [0.33 - 0.02 * down, -0.47 - 0.1 * lift + 0.07 * down];
-    const outer = [0.49, -0.325 - 0.13 * au[2] + 0.02 * down];
-    c.fillStyle = c.strokeStyle = colour.hair;
-    c.lineWidth = thin(0.014);
-    c.beginPath();
-    c.moveTo(...at(inner[0], inner[1] - 0.03));
-    c.quadraticCurveTo(...at(peak[0], peak[1]), ...at(...outer));
-    c.quadraticCurveTo(...at(peak[0] - 0.01, peak[1] + 0.085), ...at(inner[0] + 0.005, inner[1] + 0.03));
-    c.closePath();
-    c.fill();
-    c.stroke();
-  }
-
-  function drawForehead({ au, stroke }) {
-    const raised = Math.max(au[1], au[2]);
-    for (const [y, reach] of [[-0.56, 0.26], [-0.64, 0.2]]) {
-      stroke([[-reach, y - 0.05 * au[2]], [0, y - 0.02 - 0.05 * au[1]], [reach, y - 0.05 * au[2]]], 0.018, 0.55 * raised);
-    }
-    for (const side of [-1, 1]) stroke([[side * 0.045, -0.38], [side * 0.05, -0.3], [side * 0.035, -0.24]], 0.022, 0.85 * au[4]);
-  }
-
-  function drawNose({ au, stroke }) {
-    const up = 0.035 * au[9];
-    const wide = 0.125 + 0.025 * au[9] + 0.012 * au[12];
-    stroke([[0.045, -0.13, 0.03], [0.055, 0.02, 0.1], [0.075, 0.14, 0.16]], 0.018, 0.5);
-    stroke([[-wide, 0.19 - up, 0.06], [-wide * 0.82, 0.255 - up, 0.08], [-0.045, 0.262, 0.14], [0, 0.285, 0.16], [0.045, 0.262, 0.14],
-      [wide * 0.82, 0.255 - up, 0.08], [wide, 0.19 - up, 0.06]], 0.028, 0.95);
-    for (const dy of [0, 0.055]) {
-      stroke([[-0.075, -0.1 + dy, 0.05], [0, -0.12 + dy, 0.07], [0.075, -0.1 + dy, 0.05]], 0.018, 0.85 * au[9]);
-    }
-    for (const side of [-1, 1]) stroke([[side * 0.1, -0.02, 0.05], [side * 0.13, 0.06, 0.04]], 0.018, 0.7 * au[9]);
-  }
-
-  /** Where the right corner of the mouth is. */
-  function mouthCorner(au) {
-    return {
-      x: 0.225 + 0.085 * au[12] + 0.085 * au[20] + 0.02 * au[14] - 0.055 * au[23] - 0.03 * au[17] - 0.025 * au[26],
-      y: 0.545 - 0.125 * au[12] + 0.1 * au[15] - 0.015 * au[14] + 0.03 * au[26],
-    };
-  }
-
-  function drawMouth({ c, au, project, stroke, fill }) {
-    const corner = mouthCorner(au);
-    const raise = 0.055 * au[10] + 0.02 * au[9];
-    const push = 0.05 * au[17];
-    const gap = 0.1 * au[25] + 0.2 * au[26] * (0.35 + 0.65 * Math.max(au[25], 0.5));
-    const tight = (1 - 0.6 * au[23]) * (1 - 0.2 * au[12]) * (1 - 0.25 * au[20]);
-    const middle = 0.55 - 0.4 * push + 0.02 * au[12] - 0.01 * au[15];
-    const upper = middle - raise - gap * 0.18;
-    const lower = middle - push * 0.5 + gap * 0.82;
-    const [lip, under] = [0.062 * tight, 0.078 * tight * (1 + 0.25 * au[17])];
-    const sides = (points) => [...[...points].reverse().map(([x, y]) => [-x, y, 0.05]), ...points.slice(1).map(([x, y]) => [x, y, 0.05])];
-    const bend = (part, y) => [corner.x * part, mix(y, corner.y, part ** 2.2)];
-    const end = [corner.x, corner.y];
-    const upperInner = sides([[0, upper], bend(0.5, upper), end]);
-    const lowerInner = sides([[0, lower], bend(0.5, lower), end]);
-    const upperOuter = sides([[0, upper - lip * 0.72], [corner.x * 0.24, upper - lip], bend(0.62, upper - lip * 0.75), end]);
-    const lowerOuter = sides([[0, lower + under], bend(0.55, lower + under * 0.9), end]);
-    if (gap > 0.012) {
-      fill([...upperInner, ...[...lowerInner].reverse().slice(1, -1)], "#4a2226");
-      drawTeeth(c, project, upperInner, lowerInner, gap, upper, corner);
-    }
-    fill([...upperOuter, ...[...upperInner].reverse().slice(1, -1)], colour.lip);
-    fill([...lowerInner, ...[...lowerOuter].reverse().slice(1, -1)], colour.lip);
-    stroke(upperInner, 0.027);
-    if (gap > 0.012) stroke(lowerInner, 0.02);
-    stroke([[-corner.x * 0.4, lower + under + 0.035, 0.05], [0, lower + under + 0.045, 0.05], [corner.x * 0.4, lower + under + 0.035, 0.05]], 0.018, 0.35 + 0.4 * au[17]);
-    for (const side of [-1, 1]) {
-      stroke([[side * (corner.x + 0.035), corner.y - 0.05], [side * (corner.x + 0.06 + 0.01 * au[14]), corner.y], [side * (corner.x + 0.035), corner.y + 0.05]], 0.022, 0.9 * au[14]);
-      stroke([[side * (corner.x + 0.01), corner.y + 0.015], [side * (corner.x + 0.035), corner.y + 0.07]], 0.02, 0.8 * au[15]);
-      stroke([[side * (corner.x + 0.03), corner.y - 0.03], [side * (corner.x + 0.045), corner.y + 0.04]], 0.018, 0.7 * au[20]);
-    }
-    drawChin({ au, stroke, lower, under });
-  }
-
-  function drawTeeth(c, project, upperInner, lowerInner, gap, upper, corner) {
-    c.save();
-    spline(c, [...upperInner, ...[...lowerInner].reverse().slice(1, -1)].map((p) => project(...p)), true);
-    c.clip();
-    const band = Math.min(0.065, gap * 0.55);
-    const [x, y] = project(0, upper, 0.05);
-    c.fillStyle = "#fbf8f2";
-    c.beginPath();
-    c.roundRect(x - corner.x * 0.78, y - 0.06, corner.x * 1.56, band + 0.06, 0.025);
-    c.fill();
-    if (gap > 0.12) {
-      c.fillStyle = "#b5605f";
-      c.beginPath();
-      c.ellipse(x, y + gap + 0.02, corner.x * 0.55, gap * 0.36, 0, 0, 7);
-      c.fill();
-    }
-    c.restore();
-  }
-
-  function drawChin({ au, stroke, lower, under }) {
-    const y = lower + under + 0.1;
-    for (const [x, dy] of [[-0.075, 0.02], [0, 0], [0.075, 0.02]]) {
-      stroke([[x - 0.022, y + dy, 0.05], [x, y + dy + 0.02, 0.05], [x + 0.022, y + dy, 0.05]], 0.018, 0.8 * au[17]);
-    }
-    stroke([[-0.13, y + 0.1, 0.05], [0, y + 0.145, 0.05], [0.13, y + 0.1, 0.05]], 0.018, 0.6 * au[17]);
-  }
+  // --- faces on canvases ---------------------------------------------------------------------------------------------
 
   function paintFace(surface, table, marks) {
     const c = surface.begin();
     if (!c || !table) return null;
-    const face = expression(rowAt(table, clip.fraction));
+    const face = FACE.read(rowAt(table, clip.fraction));
     const size = Math.min(surface.width, surface.height);
-    drawFace(c, size, face);
+    FACE.draw(c, size, face, colour);
     if (marks) {
-      face.clamped.forEach((_, i) => line(c, [[size - 12, 14 + i * 7], [size - 5, 14 + i * 7]], { stroke: colour.zero, width: 3 }));
+      face.clamped.forEach((_, i) =>
+        rule(c, size - 12, 14 + i * 7, size - 5, 14 + i * 7, { stroke: colour.zero, width: 3 }),
+      );
     }
     return face;
   }
 
-  // --- the sample ----------------------------------------------------------------------------------------------------------
+  // --- the sample ----------------------------------------------------------------------------------------------------
 
   const sampleFace = new Surface(ref.sampleFace);
   const laneWords = new Surface(ref.laneWords);
@@ -1115,7 +888,10 @@
   const hertz = (v) => (v < 9 ? Math.exp(v) : v);
 
   function ribbon(values, [left, right], [top, bottom], [low, high]) {
-    return Array.from(values, (v, i) => [mix(left, right, values.length < 2 ? 0.5 : i / (values.length - 1)), mix(bottom, top, clamp((v - low) / (high - low), -0.05, 1.05))]);
+    return Array.from(values, (v, i) => [
+      mix(left, right, values.length < 2 ? 0.5 : i / (values.length - 1)),
+      mix(bottom, top, clamp((v - low) / (high - low), -0.05, 1.05)),
+    ]);
   }
 
   function area(c, points, floor, tint, alpha) {
@@ -1140,27 +916,34 @@
       area(b, ribbon(energy, [0, width], [height * 0.35, height], bounds([energy], 0)), height, colour.accent, 0.2);
       const range = bounds([pitch], 0.15);
       line(b, ribbon(pitch, [0, width], [14, height * 0.72], range), { stroke: colour.accent, width: 2.2 });
-      write(b, "pitch " + Math.round(hertz(Math.min(...pitch))) + "–" + Math.round(hertz(Math.max(...pitch))) + " Hz", 0, 8, { fill: colour.soft });
+      const [lowest, highest] = [Math.min(...pitch), Math.max(...pitch)].map((v) => Math.round(hertz(v)));
+      write(b, `pitch ${lowest}–${highest} Hz`, 0, 8);
       write(b, "energy", width, height - 9, { align: "right" });
     });
     const x = clip.fraction * width;
-    if (clip.fraction > 0) line(c, [[x, 16], [x, height]], { width: 1.5, alpha: 0.8 });
+    if (clip.fraction > 0) rule(c, x, 16, x, height, { width: 1.5, alpha: 0.8 });
   }
 
-  // --- the readable view -----------------------------------------------------------------------------------------------------
+  // --- the readable view ---------------------------------------------------------------------------------------------
 
   const faceNow = new Surface(ref.faceNow);
   const faceTrue = new Surface(ref.faceTrue);
   const voiceSurface = new Surface(ref.voiceCanvas);
   let faceNote = "";
 
-  ref.voiceKey.replaceChildren(...[["estimate", "recovered"], ["ink", "true"], ["cloud", "other draws"]].map(([tint, name]) => {
-    const entry = make("span");
-    const mark = make("i");
-    mark.style.borderColor = "var(--" + tint + ")";
-    entry.append(mark, name);
-    return entry;
-  }));
+  ref.voiceKey.replaceChildren(
+    ...[
+      ["estimate", "recovered"],
+      ["ink", "true"],
+      ["cloud", "other draws"],
+    ].map(([tint, name]) => {
+      const entry = make("span");
+      const mark = make("i");
+      mark.style.borderColor = "var(--" + tint + ")";
+      entry.append(mark, name);
+      return entry;
+    }),
+  );
 
   function paintReadable() {
     const now = run?.saved[step.shown];
@@ -1168,8 +951,11 @@
     if (!ref.faces.hidden) {
       const face = paintFace(faceNow, now.readable.face, true);
       paintFace(faceTrue, slice(run.readable.face, 0), false);
-      const note = face?.clamped.length ? "Drawn at their limit (ticks): " + face.clamped.slice(0, 6).join(", ")
-        + (face.clamped.length > 6 ? " and " + (face.clamped.length - 6) + " more" : "") : "All values within the range of a face.";
+      const beyond = face?.clamped ?? [];
+      const more = beyond.length > 6 ? ` and ${beyond.length - 6} more` : "";
+      const note = beyond.length
+        ? `Drawn at their limit (ticks): ${beyond.slice(0, 6).join(", ")}${more}`
+        : "All values within the range of a face.";
       if (note !== faceNote) ref.faceNote.textContent = faceNote = note;
     }
     if (!ref.voice.hidden) paintVoice(now);
@@ -1185,7 +971,12 @@
     const middle = height * 0.58;
     return [
       { name: "pitch, Hz", top: 22, floor: middle, ticks: pitchTicks },
-      { name: "energy (first cepstral coefficient)", top: middle + 30, floor: height - 4, ticks: (low, high) => linearTicks(low, high).map((v) => [v, say(v, 0)]) },
+      {
+        name: "energy (first cepstral coefficient)",
+        top: middle + 30,
+        floor: height - 4,
+        ticks: (low, high) => linearTicks(low, high).map((v) => [v, say(v, 0)]),
+      },
     ].map((plot, i) => {
       const lists = [truth, run.saved[run.last].readable.voice, ...draws].map((table) => column(table, i));
       const range = bounds(lists, 0.12);
@@ -1211,7 +1002,7 @@
       line(c, points, { stroke: colour.estimate, width: i === 0 ? 4 : 1.5, alpha: i === 0 ? 0.75 : 1 });
       line(c, truth, { stroke: colour.ink, width: 1.5 });
       const x = mix(left, right, clip.fraction);
-      if (clip.fraction > 0) line(c, [[x, top - 4], [x, floor + 4]], { alpha: 0.6 });
+      if (clip.fraction > 0) rule(c, x, top - 4, x, floor + 4, { alpha: 0.6 });
       c.restore();
     });
   }
@@ -1227,7 +1018,7 @@
     write(b, name, left, top - 12);
     for (const [v, text] of ticks(low, high)) {
       const y = mix(floor, top, (v - low) / (high - low));
-      line(b, [[left, y], [right, y]], { alpha: 0.12 });
+      rule(b, left, y, right, y, { alpha: 0.12 });
       write(b, text, left - 6, y, { align: "right" });
     }
     for (const points of draws) line(b, points, { stroke: colour.cloud, alpha: 0.5 });
@@ -1237,15 +1028,19 @@
     if (ref.words.hidden) return;
     const nearest = run.result?.words;
     const draws = run.result?.draws.length ?? 0;
-    ref.wordsNote.textContent = !run.result ? "come with the last step"
-      : nearest ? "share over " + draws + (draws === 1 ? " draw" : " draws") + "; the word that was said is bold"
+    ref.wordsNote.textContent = !run.result
+      ? "come with the last step"
+      : nearest
+        ? `share over ${draws} draw${draws === 1 ? "" : "s"}; the word that was said is bold`
         : "this feature set has no vocabulary, so its features cannot be turned back into words";
-    ref.wordList.replaceChildren(...run.words.map(([word], i) => {
-      const item = make("li");
-      item.append(make("b", word));
-      for (const [guess, share] of nearest?.[i] ?? []) item.append(guessLine(word, guess, share));
-      return item;
-    }));
+    ref.wordList.replaceChildren(
+      ...run.words.map(([word], i) => {
+        const item = make("li");
+        item.append(make("b", word));
+        for (const [guess, share] of nearest?.[i] ?? []) item.append(guessLine(word, guess, share));
+        return item;
+      }),
+    );
   }
 
   const plain = (word) => word.toLowerCase().replace(/[^\p{L}\p{N}']/gu, "");
@@ -1258,7 +1053,7 @@
     return row;
   }
 
-  // --- heat maps -----------------------------------------------------------------------------------------------------------
+  // --- heat maps -----------------------------------------------------------------------------------------------------
 
   const CELLS = [
     ["state", "Noisy state", "diverging"],
@@ -1273,7 +1068,8 @@
   let planeScale = "compressed";
 
   function buildBlocks() {
-    for (const block of blocks) for (const surface of [...Object.values(block.surfaces), block.plane]) surface.release();
+    for (const block of blocks)
+      for (const surface of [...Object.values(block.surfaces), block.plane]) surface.release();
     blocks = run.missing.map(buildBlock);
     ref.blocks.replaceChildren(...blocks.map((block) => block.node));
     const image = document.createElement("canvas");
@@ -1297,7 +1093,11 @@
       block.limits[name] = [make("span"), make("span")];
       legend.append(block.limits[name][0], bar, block.limits[name][1]);
       caption.append(make("b", title), legend);
-      const canvas = make("canvas", null, { role: "img", "data-map": k + "-" + name, "aria-label": NAMES[k] + ", " + title });
+      const canvas = make("canvas", null, {
+        role: "img",
+        "data-map": k + "-" + name,
+        "aria-label": NAMES[k] + ", " + title,
+      });
       if (name === "denoised") {
         canvas.tabIndex = 0;
         canvas.setAttribute("aria-label", NAMES[k] + ", " + title + ": the arrow keys read single values of all maps");
@@ -1324,7 +1124,7 @@
     return a.map((v, i) => Math.abs(v - b[i]));
   }
 
-  /** The colour range: fixed for features, three times the spread for the noisy state, whose level falls step by step. */
+  /** The colour range: fixed for features; the noisy state's follows its spread, which falls step by step. */
   function limitOf(name, values) {
     if (name !== "state") return name === "difference" ? DIFFERENCE_LIMIT : LIMIT;
     let sum = 0;
@@ -1364,7 +1164,10 @@
 
   function cross(c, { width, height }, { channel, frame }) {
     const [w, h] = [width / run.frames, height / run.channels];
-    for (const [stroke, out] of [["#ffffff", 2.5], ["#000000", 1]]) {
+    for (const [stroke, out] of [
+      ["#ffffff", 2.5],
+      ["#000000", 1],
+    ]) {
       c.strokeStyle = stroke;
       c.lineWidth = 1.5;
       c.strokeRect(frame * w - out, channel * h - out, w + 2 * out, h + 2 * out);
@@ -1374,7 +1177,9 @@
   /** Points at the cell of a map, in all maps of the block; null points at none. */
   function pointAt(block, canvas, cell) {
     block.pointed = cell && {
-      canvas, channel: clamp(Math.floor(cell.channel), 0, run.channels - 1), frame: clamp(Math.floor(cell.frame), 0, run.frames - 1),
+      canvas,
+      channel: clamp(Math.floor(cell.channel), 0, run.channels - 1),
+      frame: clamp(Math.floor(cell.frame), 0, run.frames - 1),
     };
     block.tip.hidden = !cell;
     version.step++;
@@ -1385,7 +1190,8 @@
     const at = (event) => {
       const box = canvas.getBoundingClientRect();
       pointAt(block, canvas, {
-        channel: ((event.clientY - box.top) / box.height) * run.channels, frame: ((event.clientX - box.left) / box.width) * run.frames,
+        channel: ((event.clientY - box.top) / box.height) * run.channels,
+        frame: ((event.clientX - box.left) / box.width) * run.frames,
       });
     };
     canvas.addEventListener("pointermove", at);
@@ -1409,24 +1215,32 @@
     const x = box.left - place.left + ((frame + 0.5) / run.frames) * box.width;
     const y = box.top - place.top + ((channel + 0.5) / run.channels) * box.height;
     const i = channel * run.frames + frame;
-    const rows = [["Channel", String(channel + 1)], ["Time in the clip", momentOf((frame + 1.5) / (run.frames + 2), run.seconds)],
-      ...CELLS.map(([name, title]) => [title, say(valuesOf(block, name, now)[i])])];
-    block.tip.replaceChildren(...rows.map(([name, value]) => {
-      const row = make("div");
-      row.append(make("span", name), make("b", value));
-      return row;
-    }));
+    const rows = [
+      ["Channel", String(channel + 1)],
+      ["Time in the clip", momentOf((frame + 1.5) / (run.frames + 2), run.seconds)],
+      ...CELLS.map(([name, title]) => [title, say(valuesOf(block, name, now)[i])]),
+    ];
+    block.tip.replaceChildren(
+      ...rows.map(([name, value]) => {
+        const row = make("div");
+        row.append(make("span", name), make("b", value));
+        return row;
+      }),
+    );
     const left = x + 16 + block.tip.offsetWidth > block.node.clientWidth ? x - 16 - block.tip.offsetWidth : x + 16;
-    block.tip.style.transform = "translate(" + Math.max(0, left) + "px," + Math.max(0, y - block.tip.offsetHeight / 2) + "px)";
+    block.tip.style.transform = `translate(${Math.max(0, left)}px, ${Math.max(0, y - block.tip.offsetHeight / 2)}px)`;
   }
 
-  // --- the plane -------------------------------------------------------------------------------------------------------------
+  // --- the plane -----------------------------------------------------------------------------------------------------
 
   function buildPlane(k) {
     const figure = make("figure", null, { class: "cell-plane" });
     const caption = make("figcaption");
     caption.append(make("b", "Path in the plane"));
-    const canvas = make("canvas", null, { role: "img", "aria-label": NAMES[k] + ": the path of the state and of the estimate in the plane of the training set's two main directions" });
+    const canvas = make("canvas", null, {
+      role: "img",
+      "aria-label": `${NAMES[k]}: path of the state and of the estimate in the plane of the training set`,
+    });
     figure.append(caption, canvas);
     figure.hidden = !run.cloud[k].length;
     return figure;
@@ -1446,7 +1260,10 @@
     const [x0, x1] = bounds([points.map((p) => bent(p[0]))], 0.06);
     const [y0, y1] = bounds([points.map((p) => bent(p[1]))], 0.06);
     const unit = Math.min((plane.width - 16) / (x1 - x0), (plane.height - 16) / (y1 - y0));
-    return ([x, y]) => [plane.width / 2 + (bent(x) - (x0 + x1) / 2) * unit, plane.height / 2 - (bent(y) - (y0 + y1) / 2) * unit];
+    return ([x, y]) => [
+      plane.width / 2 + (bent(x) - (x0 + x1) / 2) * unit,
+      plane.height / 2 - (bent(y) - (y0 + y1) / 2) * unit,
+    ];
   }
 
   function paintPlane(block) {
@@ -1468,8 +1285,16 @@
       b.globalAlpha = 1;
     });
     const path = run.saved.slice(0, step.shown + 1).map((s) => s.curves[k]);
-    line(c, path.map((p) => at(p.state)), { stroke: colour.state, width: 1.4, dash: [4, 3] });
-    line(c, path.map((p) => at(p.estimate)), { stroke: colour.estimate, width: 2 });
+    line(
+      c,
+      path.map((p) => at(p.state)),
+      { stroke: colour.state, width: 1.4, dash: [4, 3] },
+    );
+    line(
+      c,
+      path.map((p) => at(p.estimate)),
+      { stroke: colour.estimate, width: 2 },
+    );
     const truth = at(run.truth_path[k]);
     shape(c, "label", ...truth, colour.ink, 13);
     const now = path.at(-1);
@@ -1480,14 +1305,19 @@
 
   function planeKey(c, { height }) {
     let x = 8;
-    for (const [text, tint] of [["state", "state"], ["estimate", "estimate"], ["truth", "ink"], ["training", "cloud"]]) {
+    for (const [text, tint] of [
+      ["state", "state"],
+      ["estimate", "estimate"],
+      ["truth", "ink"],
+      ["training", "cloud"],
+    ]) {
       disc(c, x + 3, height - 10, 3.2, colour[tint]);
       write(c, text, x + 10, height - 10, { size: 11 });
       x += c.measureText(text).width + 22;
     }
   }
 
-  // --- curves by step ----------------------------------------------------------------------------------------------------------
+  // --- curves by step ------------------------------------------------------------------------------------------------
 
   let panels = [];
 
@@ -1497,19 +1327,39 @@
     const of = (pick) => () => run.saved.slice(0, run.last + 1).map(pick);
     const wanted = [
       ...run.missing.map((k) => ({
-        title: "Feature error" + (several ? ", " + NAMES[k] : ""), log: true, wide: true,
+        title: "Feature error" + (several ? ", " + NAMES[k] : ""),
+        log: true,
+        wide: true,
         series: [
           { name: "estimate", tint: "estimate", values: of((s) => s.curves[k].error) },
           { name: "after Dₖ", tint: "refined", dash: [6, 4], values: of((s) => s.curves[k].refined) },
         ],
       })),
-      { title: "Prediction", series: [{ name: "recovered", tint: "estimate", values: of((s) => s.prediction) }],
-        lines: () => [["label", run.label, "ink"], ["complete", run.baseline.complete, "complete"], ["zero", run.baseline.zero, "zero"]] },
+      {
+        title: "Prediction",
+        series: [{ name: "recovered", tint: "estimate", values: of((s) => s.prediction) }],
+        lines: () => [
+          ["label", run.label, "ink"],
+          ["complete", run.baseline.complete, "complete"],
+          ["zero", run.baseline.zero, "zero"],
+        ],
+      },
       { title: "Noise level σ(t)", log: true, series: [{ name: "σ(t)", tint: "state", values: of((s) => s.std) }] },
-      { title: "Norm of the score", log: true, series: run.missing.map((k, i) => ({
-        name: several ? NAMES[k] : "score", tint: i ? "refined" : "estimate", dash: i ? [6, 4] : [], values: of((s) => s.curves[k].norm) })) },
+      {
+        title: "Norm of the score",
+        log: true,
+        series: run.missing.map((k, i) => ({
+          name: several ? NAMES[k] : "score",
+          tint: i ? "refined" : "estimate",
+          dash: i ? [6, 4] : [],
+          values: of((s) => s.curves[k].norm),
+        })),
+      },
     ];
-    panels = wanted.map((panel) => ({ ...panel, figure: make("figure", null, several && !panel.wide ? { class: "third" } : {}) }));
+    panels = wanted.map((panel) => ({
+      ...panel,
+      figure: make("figure", null, several && !panel.wide ? { class: "third" } : {}),
+    }));
     for (const panel of panels) {
       panel.canvas = make("canvas", null, { role: "img", "aria-label": panel.title + " by denoising step" });
       const caption = make("figcaption");
@@ -1568,20 +1418,34 @@
     const { box, x, y, values, lines, steps, ticks } = panel.frame;
     panel.surface.still(key, (b) => {
       for (const v of ticks) {
-        line(b, [[box.left, y(v)], [box.right, y(v)]], { alpha: 0.12 });
-        write(b, say(v, v !== 0 && Math.abs(v) < 0.1 ? 2 : 1).replace(/\.0$/, ""), box.left - 6, y(v), { align: "right" });
+        rule(b, box.left, y(v), box.right, y(v), { alpha: 0.12 });
+        write(b, say(v, v !== 0 && Math.abs(v) < 0.1 ? 2 : 1).replace(/\.0$/, ""), box.left - 6, y(v), {
+          align: "right",
+        });
       }
       write(b, "step 0", box.left, box.bottom + 13);
       write(b, String(run.steps), box.right, box.bottom + 13, { align: "right" });
-      for (const [, value, tint] of lines) line(b, [[box.left, y(value)], [box.right, y(value)]], { stroke: colour[tint], width: 1.3, dash: [2, 3] });
-      panel.series.forEach((s, i) => line(b, values[i].map((v, j) => [x(steps[j]), y(v), v]).filter(([, , v]) => !panel.log || v > 0), { stroke: colour[s.tint], width: 2, dash: s.dash ?? [] }));
-      const labels = [...panel.series.map((s, i) => [s.name, values[i].findLast((v) => !panel.log || v > 0), s.tint]), ...lines];
-      spread(labels.map(([name, value, tint]) => ({ name, tint, y: y(value) })), box).forEach(({ name, tint, y: at }) =>
-        write(b, name, box.right + 7, at, { fill: colour[tint], weight: 600 }));
+      for (const [, value, tint] of lines)
+        rule(b, box.left, y(value), box.right, y(value), { stroke: colour[tint], width: 1.3, dash: [2, 3] });
+      panel.series.forEach((s, i) =>
+        line(
+          b,
+          values[i].map((v, j) => [x(steps[j]), y(v), v]).filter(([, , v]) => !panel.log || v > 0),
+          { stroke: colour[s.tint], width: 2, dash: s.dash ?? [] },
+        ),
+      );
+      const labels = [
+        ...panel.series.map((s, i) => [s.name, values[i].findLast((v) => !panel.log || v > 0), s.tint]),
+        ...lines,
+      ];
+      spread(
+        labels.map(([name, value, tint]) => ({ name, tint, y: y(value) })),
+        box,
+      ).forEach(({ name, tint, y: at }) => write(b, name, box.right + 7, at, { fill: colour[tint], weight: 600 }));
     });
     const k = Math.min(step.shown, steps.length - 1);
     if (k < 0) return;
-    line(c, [[x(steps[k]), box.top], [x(steps[k]), box.bottom]], { alpha: 0.55, width: 1.3 });
+    rule(c, x(steps[k]), box.top, x(steps[k]), box.bottom, { alpha: 0.55, width: 1.3 });
     panel.series.forEach((s, i) => disc(c, x(steps[k]), y(values[i][k]), 4, colour[s.tint]));
     const text = values.map((v) => say(v[k])).join(" · ");
     if (panel.value.textContent !== text) panel.value.textContent = text;
@@ -1598,7 +1462,7 @@
     return labels;
   }
 
-  // --- painting --------------------------------------------------------------------------------------------------------------
+  // --- painting ------------------------------------------------------------------------------------------------------
 
   // What each view depends on; a view is painted when one of these versions has moved.
   const VIEWS = [
@@ -1646,7 +1510,7 @@
     if (onScreen) paintSoon();
   }).observe(root);
 
-  // --- controls --------------------------------------------------------------------------------------------------------------
+  // --- controls ------------------------------------------------------------------------------------------------------
 
   root.addEventListener("pointerdown", (event) => {
     for (const block of blocks) if (block.pointed && !block.node.contains(event.target)) pointAt(block, null, null);
@@ -1678,30 +1542,51 @@
     const own = event.target === ref.player || event.target === ref.stepSlider || event.target.closest(".keys");
     if (!own || (event.key === " " && event.target.closest("button"))) return;
     const actions = {
-      " ": () => setPlaying(!step.playing), ArrowLeft: () => nudge(-1), ArrowRight: () => nudge(1),
-      ArrowDown: () => nudge(-1), ArrowUp: () => nudge(1), Home: () => nudge(-step.shown), End: () => nudge(run.last - step.shown),
+      " ": () => setPlaying(!step.playing),
+      ArrowLeft: () => nudge(-1),
+      ArrowRight: () => nudge(1),
+      ArrowDown: () => nudge(-1),
+      ArrowUp: () => nudge(1),
+      Home: () => nudge(-step.shown),
+      End: () => nudge(run.last - step.shown),
     };
     if (!Object.hasOwn(actions, event.key)) return;
     event.preventDefault();
     actions[event.key]();
   });
 
-  // --- beginning -------------------------------------------------------------------------------------------------------------
+  // --- beginning -----------------------------------------------------------------------------------------------------
 
   const themes = new MutationObserver(() => {
     readTheme();
     version.layout++;
     paintSoon();
   });
-  for (const node of [document.documentElement, document.body]) themes.observe(node, { attributes: true, attributeFilter: ["class"] });
+  for (const node of [document.documentElement, document.body])
+    themes.observe(node, { attributes: true, attributeFilter: ["class"] });
 
   root.stage = {
-    receive, seek, play: () => setPlaying(true), pause: () => setPlaying(false), time: setClip, cost,
-    drawFace: (canvas, row, size) => drawFace(canvas.getContext("2d"), size, expression(row)),
+    receive,
+    seek,
+    play: () => setPlaying(true),
+    pause: () => setPlaying(false),
+    time: setClip,
+    cost,
+    face: (canvas, row) => FACE.draw(canvas.getContext("2d"), canvas.width, FACE.read(row), colour),
     state: () => ({
-      sample: sample?.clip ?? null, missing: sample?.missing ?? [], run: run?.run ?? null, step: step.shown, last: run?.last ?? -1,
-      done: Boolean(run?.result), playing: step.playing, clip: clip.fraction, clipPlaying: clip.playing, planeScale, dark,
-      scale: { ...scaleValues }, saved: run?.saved[step.shown] ? { step: run.saved[step.shown].step, std: run.saved[step.shown].std } : null,
+      sample: sample?.clip ?? null,
+      missing: sample?.missing ?? [],
+      run: run?.run ?? null,
+      step: step.shown,
+      last: run?.last ?? -1,
+      done: Boolean(run?.result),
+      playing: step.playing,
+      clip: clip.fraction,
+      clipPlaying: clip.playing,
+      planeScale,
+      dark,
+      scale: { ...scaleValues },
+      saved: run?.saved[step.shown] ? { step: run.saved[step.shown].step, std: run.saved[step.shown].std } : null,
     }),
   };
 
