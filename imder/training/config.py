@@ -25,12 +25,12 @@ class TrainingConfig:
     batch: int = _number(32, "clips an update", 1)
     least: int = _number(300, "updates of a job that is counted in epochs, at least (small data)", 1)
     # Stage 1: E_k, T_k and readouts on complete clips, then T_k again on frozen E_k.
-    encode_epochs: int = _number(12, "stage 1a: epochs of E_k, T_k and readouts", 1)
+    encode_epochs: int = _number(6, "stage 1a: epochs of E_k, T_k and readouts", 1)
     encode_lr: float = _number(1e-3, "stage 1a: learning rate", 1e-9, 1)
     readout_weight: float = _number(0.3, "stage 1a: weight of the readouts' squared error in the loss")
-    text_readout_weight: float = _number(0.3, "stage 1a: the same for language")
+    text_readout_weight: float = _number(0.5, "stage 1a: the same for language")
     fuse_epochs: int = _number(7, "stage 1b: epochs of T_k on frozen E_k", 1)
-    fuse_lr: float = _number(5e-4, "stage 1b: learning rate", 1e-9, 1)
+    fuse_lr: float = _number(2e-4, "stage 1b: learning rate", 1e-9, 1)
     fuse_decay: float = _number(0.05, "stage 1b: weight decay", 0, 10)
     fuse_dropout: float = _number(0.3, "dropout in T_k from stage 1b on", 0, 0.9)
     # Stage 2: score networks, one job a modality.

@@ -17,6 +17,9 @@ from imder.training.checkpoint import Checkpoints
 
 Row = dict[str, Any]
 
+#: Seconds a job that is asked to stop has to save its state; after them its process ends, the older checkpoint stays.
+GRACE = 8.0
+
 
 class Interrupted(Exception):
     """The run was asked to stop; its state is saved."""

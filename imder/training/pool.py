@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from imder.training.loop import Interrupted
-from imder.training.worker import GRACE
+from imder.training.loop import GRACE, Interrupted
 
 ROOT = Path(__file__).parents[2]
 

@@ -196,6 +196,10 @@ def encode(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor
     """E_k, T_k and readouts on complete clips; then latent statistics, linear denoiser and exact readouts."""
     config, train = bench.config, bench.features["train"]
     model = bench.model()
+    if model.config.standardise_latents:
+        generator = torch.Generator().manual_seed(noise_seed(config.seed, "encode", "rotation"))
+        for k, conv in model.encoders.items():
+            start_encoder(conv, train.values[k][train.valid], generator)
     weights = {k: config.text_readout_weight if k == "text" else config.readout_weight for k in MODALITIES}
 
     def losses(rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -228,8 +232,22 @@ def encode(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor
     latents = bench.latents(model, "train")
     model.fit_linear(latents.values, latents.valid)
     meta["figures"] |= readout_r2(bench, model)
-    others = tuple(f"{part}." for part in ("scores", "pairs", "reconstructors", "fusion"))
+    others = tuple(f"{part}." for part in ("scores", "pairs", "reconstructors"))
     return {name: x for name, x in model.state_dict().items() if not name.startswith(others)}, meta
+
+
+@torch.no_grad()
+def start_encoder(conv: nn.Conv1d, frames: Tensor, generator: torch.Generator) -> None:
+    """Lets E_k begin as the leading principal components of frames (n, F), turned at random (ours).
+
+    Turned, so that every channel has its share of the strong directions; the outer taps begin small.
+    """
+    channels = conv.weight.shape[0]
+    covariance = frames.T.double() @ frames.double() / len(frames)
+    leading = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :channels].float()  # (F, at most D)
+    turn = torch.linalg.qr(torch.randn(channels, channels, generator=generator)).Q[:, : leading.shape[1]]
+    conv.weight.mul_(0.2)
+    conv.weight[:, :, 1] = turn @ leading.T
 
 
 def moments(z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -282,7 +300,7 @@ def complete_mae(model: IMDer, part: Part) -> float:
 
 
 def fuse(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """T_k from new weights on frozen latents."""
+    """T_k on frozen latents, regularised, from where stage 1a left it."""
     config = bench.config
     model = bench.model("encode", dropout=config.fuse_dropout, output_dropout=config.fuse_dropout)
     train, valid = bench.latents(model, "train"), bench.latents(model, "valid")

@@ -18,11 +18,9 @@ from typing import Any
 
 import torch
 
-from imder.training.loop import Interrupted, Reporter
+from imder.training.loop import GRACE, Interrupted, Reporter
 from imder.training.stages import Bench, run
 
-#: Seconds a job has to save its state; after them the process ends, the older checkpoint stays.
-GRACE = 8.0
 #: Least seconds between two messages of progress.
 PACE = 0.25
 
