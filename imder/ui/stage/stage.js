@@ -15,7 +15,7 @@
     "dpmpp-2m": "DPM-Solver++(2M)",
     "dpmpp-2m-sde": "SDE-DPM-Solver++(2M)",
   };
-  const PLAY_SECONDS = 5; // at speed 1, for runs of 20 to 60 saved steps
+  const PLAY_SECONDS = 5; // at speed 1, for runs of 12 to 60 saved steps
   const FACE_FPS = 30;
   const NARROW = 700; // below it the player lies a screen or more under the button that starts a run
   const reduced = window.matchMedia("(prefers-reduced-motion: reduce)");
@@ -488,7 +488,7 @@
 
   function advanceStep(seconds) {
     if (!step.playing || !run) return;
-    const rate = clamp(Math.min(run.steps, 60) / PLAY_SECONDS, 4, 12);
+    const rate = clamp(Math.min(run.steps, 60) / PLAY_SECONDS, 2.5, 12);
     seek(Math.min(step.at + seconds * rate * Number(ref.speed.value), run.last));
     if (step.shown < run.last) return;
     step.waited += seconds;
@@ -558,8 +558,11 @@
     return node;
   }
 
-  function gone(node, name, rest = "") {
-    node.textContent = name + " dropped" + rest;
+  /** Covers a place of the sample: hatched where the modality is dropped, plain where it cannot be drawn. */
+  function cover(node, dropped, drawable, words) {
+    node.hidden = !dropped && drawable;
+    node.textContent = dropped ? words.dropped : words.blank;
+    node.classList.toggle("blank", !dropped);
   }
 
   function showSample() {
@@ -581,17 +584,19 @@
     );
     const [text, voice, face] = MODALITIES.map((k) => !sample.missing.includes(k));
     ref.sentence.hidden = !text;
-    ref.goneText.hidden = text;
-    gone(ref.goneText, NAMES.text, ": no words reach the model");
     ref.sentence.replaceChildren(...sentence(sample));
-    ref.goneVoice.hidden = voice && "voice" in sample.readable;
-    if (voice) ref.goneVoice.textContent = "These voice features have no pitch and energy to draw";
-    else gone(ref.goneVoice, NAMES.audio);
-    ref.goneFace.hidden = face && "face" in sample.readable;
-    if (face) ref.goneFace.textContent = "No action units to draw a face from";
-    else gone(ref.goneFace, NAMES.vision);
+    cover(ref.goneText, !text, true, { dropped: "Language dropped: no words reach the model", blank: "" });
+    cover(ref.goneVoice, !voice, "voice" in sample.readable, {
+      dropped: "Voice dropped",
+      blank: "The voice is there, but its features have no pitch and energy to draw",
+    });
+    cover(ref.goneFace, !face, "face" in sample.readable, {
+      dropped: "Face dropped",
+      blank: "The face is there, but its features have no action units to draw",
+    });
     ref.goneFace.parentElement.classList.toggle("empty", !ref.goneFace.hidden);
     ref.laneWords.hidden = !text || !sample.words.some((w) => known(w[1]));
+    ref.transport.hidden = ref.laneWords.hidden && !ref.goneVoice.hidden && !ref.goneFace.hidden && !sample.sound;
     ref.audio.pause();
     if (sample.sound) ref.audio.src = sample.sound;
     else ref.audio.removeAttribute("src");
@@ -1033,6 +1038,7 @@
       : nearest
         ? `share over ${draws} draw${draws === 1 ? "" : "s"}; the word that was said is bold`
         : "this feature set has no vocabulary, so its features cannot be turned back into words";
+    ref.wordList.hidden = Boolean(run.result) && !nearest;
     ref.wordList.replaceChildren(
       ...run.words.map(([word], i) => {
         const item = make("li");
@@ -1259,10 +1265,10 @@
     if (planeScale !== "end") points.push(...path.map((s) => s.curves[k].state));
     const [x0, x1] = bounds([points.map((p) => bent(p[0]))], 0.06);
     const [y0, y1] = bounds([points.map((p) => bent(p[1]))], 0.06);
-    const unit = Math.min((plane.width - 16) / (x1 - x0), (plane.height - 16) / (y1 - y0));
+    const unit = Math.min((plane.width - 16) / (x1 - x0), (plane.height - 36) / (y1 - y0));
     return ([x, y]) => [
       plane.width / 2 + (bent(x) - (x0 + x1) / 2) * unit,
-      plane.height / 2 - (bent(y) - (y0 + y1) / 2) * unit,
+      plane.height / 2 - 10 - (bent(y) - (y0 + y1) / 2) * unit,
     ];
   }
 
@@ -1406,7 +1412,8 @@
     const steps = run.saved.slice(0, run.last + 1).map((s) => s.step);
     const x = (s) => mix(box.left, box.right, run.steps ? clamp(s / run.steps, 0, 1) : 0);
     const y = (v) => mix(box.bottom, box.top, clamp((bend(v) - low) / (high - low), 0, 1));
-    const ticks = panel.log ? logTicks(10 ** low, 10 ** high) : linearTicks(low, high);
+    const powers = panel.log ? logTicks(10 ** low, 10 ** high) : [];
+    const ticks = powers.length > 2 ? powers : panel.log ? linearTicks(10 ** low, 10 ** high) : linearTicks(low, high);
     return { box, x, y, values, lines, steps, ticks };
   }
 
@@ -1446,7 +1453,9 @@
     const k = Math.min(step.shown, steps.length - 1);
     if (k < 0) return;
     rule(c, x(steps[k]), box.top, x(steps[k]), box.bottom, { alpha: 0.55, width: 1.3 });
-    panel.series.forEach((s, i) => disc(c, x(steps[k]), y(values[i][k]), 4, colour[s.tint]));
+    panel.series.forEach((s, i) => {
+      if (!panel.log || values[i][k] > 0) disc(c, x(steps[k]), y(values[i][k]), 4, colour[s.tint]);
+    });
     const text = values.map((v) => say(v[k])).join(" · ");
     if (panel.value.textContent !== text) panel.value.textContent = text;
   }
