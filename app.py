@@ -35,7 +35,7 @@ def main() -> int:
     jobs = Jobs()
     try:
         demo = build(Shelf(runs, sets), jobs)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     serve(demo, jobs)

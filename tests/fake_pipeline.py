@@ -37,6 +37,7 @@ SENTENCES = (
     "two hours of my life that I will not get back",
     "go and see it with somebody you like",
 )
+TOLD = {1: "Flat words, lively face.", 3: "A voice from a face: listen to the pitch."}
 #: Seeds that make the fake misbehave.
 MOODS = {
     666: SystemExit(3),
@@ -70,6 +71,7 @@ def _clip(i: int) -> Clip:
         label=float(np.round(3 * np.sin(i + 1), 1)),
         words=tuple(Word(w, float(edges[j]), float(edges[j + 1])) for j, w in enumerate(words)),
         seconds=2.5,
+        extra={"example": TOLD[i]} if i in TOLD else {},
     )
 
 
@@ -80,10 +82,6 @@ class FakeData:
     label_range = (-3.0, 3.0)
     feature_names = FEATURE_NAMES
     fingerprint = "0123456789abcdef"
-    examples = (
-        {"id": "clip_1$_$0", "title": "Flat words, lively face", "drop": ["vision"], "text": "Watch the brows."},
-        {"id": "clip_3$_$0", "title": "A voice from a face", "drop": ["audio"], "text": "Listen to the pitch."},
-    )
 
     def __init__(self) -> None:
         self.clips = {clip.id: clip for clip in map(_clip, range(12))}

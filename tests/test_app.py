@@ -25,6 +25,7 @@ from server import FAKE, Server
 from imder.ui import opening
 from imder.ui.guard import MAX_BODY, Clients, Guard
 from imder.ui.jobs import CLOSING, Jobs, Refused
+from imder.ui.page import Page
 from imder.ui.serve import sweep
 from imder.ui.shelf import MOST_OPEN, Shelf
 from imder.ui.validate import BadInput, check_drop, from_link, validate
@@ -187,6 +188,18 @@ def test_shelf_opens_once_keeps_few_and_refuses_what_is_not_there() -> None:
     hidden = Shelf({"mine": "broken"}, {"bundled": "bundled"}, opener)
     with pytest.raises(BadInput, match="mine: config"):
         hidden.get()
+
+
+def test_a_chosen_model_takes_the_data_set_that_fits_it() -> None:
+    def opener(source: str, data: str) -> FakePipeline:
+        if source != data:
+            raise ValueError(f"the run {source} was trained on other widths than {data}")
+        return FakePipeline()
+
+    page = Page(Shelf({"a": "1", "b": "2", "c": "3"}, {"x": "1", "y": "2"}, opener), Jobs())
+    assert page.choose("b", "x", ["text"], keep="model")[:2] == ("b", "y")
+    assert page.choose("b", "x", ["text"], keep="data")[:2] == ("a", "x")
+    assert "the run c was trained on other widths than x" in page.choose("c", "x", ["text"], keep="model")[-1]
 
 
 def test_opening_run_is_shown_only_with_its_own_weights(tmp_path: Path) -> None:

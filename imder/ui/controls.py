@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
 from html import escape
 
@@ -68,13 +68,13 @@ def controls_column(shelf: Shelf, pipeline: RecoveryPipeline, choice: Choice) ->
             sample_choices(pipeline.data),
             value=choice.sample,
             label="Sample",
-            info="A sentence and its sentiment, -3 to +3. Type to search.",
+            info="A sentence and its label, {:g} to {:+g}. Type to search.".format(*pipeline.data.label_range),
             elem_id="sample",
         )
+        random = gr.Button("Random sample", size="sm", elem_id="random")
         with gr.Row(elem_classes="examples"):
-            random = gr.Button("Random sample", size="sm", elem_id="random", min_width=130)
             examples = tuple(
-                gr.Button(example["title"], size="sm", min_width=130) for example in told_examples(pipeline.data)
+                gr.Button(example.title, size="sm", min_width=130) for example in told_examples(pipeline.data)
             )
         drop = gr.CheckboxGroup(
             [(NAMES[k], k) for k in MODALITIES],
@@ -125,9 +125,19 @@ def controls_column(shelf: Shelf, pipeline: RecoveryPipeline, choice: Choice) ->
     )  # fmt: skip
 
 
-def told_examples(data: FeatureSet) -> Sequence[dict]:
-    """The data set's own examples: `id`, `title`, `drop` each."""
-    return getattr(data, "examples", ())[:EXAMPLES]
+@dataclass(frozen=True)
+class Example:
+    """A test clip that its data set tells something about."""
+
+    sample: str
+    title: str
+    text: str
+
+
+def told_examples(data: FeatureSet) -> list[Example]:
+    """The first four test clips whose `extra` says why to look at them; the title is what stands before the colon."""
+    told = [(clip.id, str(clip.extra["example"])) for clip in data.split("test") if "example" in clip.extra]
+    return [Example(sample, re.split("[:,.]", text)[0].strip()[:40], text) for sample, text in told[:EXAMPLES]]
 
 
 def status_line() -> gr.HTML:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from html import escape
 from typing import Any, TypeVar
 
@@ -99,34 +100,52 @@ class Page:
 
         return self.light(3, work)
 
-    def example(self, index: int, model: object, data: object) -> tuple[Any, ...]:
-        """A told example: sample, drop, stage, status."""
+    def example(self, index: int, model: object, data: object, drop: object) -> tuple[Any, ...]:
+        """A told example: sample, stage, status."""
 
         def work() -> tuple[Any, ...]:
             pipeline = self.shelf.get(model, data)
             told = told_examples(pipeline.data)
             if not 0 <= index < len(told):
                 raise BadInput("This data set has no such example: choose a sample from the list.")
-            entry = told[index]
-            stage, status = self.sample(pipeline, entry["id"], entry["drop"])
-            return entry["id"], entry["drop"], stage, said(entry["text"]) if "text" in entry else status
+            stage, _ = self.sample(pipeline, told[index].sample, drop)
+            return told[index].sample, stage, said(told[index].text)
 
-        return self.light(4, work)
+        return self.light(3, work)
 
-    def choose(self, model: object, data: object, drop: object) -> tuple[Any, ...]:
-        """Another model or data set: model, sample, sampler, steps, source line, stage, status."""
+    def choose(self, model: object, data: object, drop: object, keep: str) -> tuple[Any, ...]:
+        """Another model or data set: model, data, sample, sampler, steps, source line, stage, status.
+
+        Where the two do not fit, the one that is not named by `keep` gives way to the first that does.
+        """
+
+        def fitting() -> tuple[str, str]:
+            pairs = [(model, data)]
+            pairs += (
+                [(model, d) for d in self.shelf.sets] if keep == "model" else [(m, data) for m in self.shelf.models]
+            )
+            first = None
+            for pair in pairs:
+                try:
+                    self.shelf.get(*pair)
+                except BadInput as error:
+                    first = first or error
+                else:
+                    return pair
+            raise first
 
         def work() -> tuple[Any, ...]:
-            pipeline = self.shelf.get(model, data)
+            name, folder = fitting()
+            pipeline = self.shelf.get(name, folder)
             clips = sample_choices(pipeline.data)
             config = pipeline.model.config
             stage, _ = self.sample(pipeline, clips[0][1], drop)
             return (
-                gr.skip(), gr.update(choices=clips, value=clips[0][1]), config.sampler, config.steps,
-                source_line(pipeline, str(model)), stage, said(f"{model} is loaded, with {pipeline.data.title}."),
+                name, folder, gr.update(choices=clips, value=clips[0][1]), config.sampler, config.steps,
+                source_line(pipeline, name), stage, said(f"Model {name} is loaded, with {pipeline.data.title}."),
             )  # fmt: skip
 
-        return self.light(7, work)
+        return self.light(8, work)
 
     def steps(self, model: object, data: object, sampler: object) -> tuple[Any, ...]:
         """Another sampler: its own number of steps, status."""
@@ -228,18 +247,18 @@ def finished(recovery: Recovery) -> str:
     """A finished run in one sentence."""
     p = recovery.predictions
     return (
-        f"Done in {recovery.seconds:.2f} s, {recovery.nfe} network evaluations. Sentiment from the recovered "
-        f"{p['recovered']:+.2f}, complete {p['complete']:+.2f}, zero-filled {p['zero']:+.2f}, label {p['label']:+.2f}."
+        f"Done in {recovery.seconds:.2f} s, {recovery.nfe} network evaluations. Predicted from the recovered "
+        f"{p['recovered']:+.2f}, complete {p['complete']:+.2f}, zero-filled {p['zero']:+.2f}; label {p['label']:+.2f}."
     )
 
 
 def source_line(pipeline: RecoveryPipeline, model: str) -> str:
     """Which model and data are on the page, and whether people speak in it."""
     data = pipeline.data
-    kind = "Synthetic corpus, made by a program: nobody speaks here." if data.synthetic else "Real recordings."
+    kind = "Synthetic corpus, made by a program." if data.synthetic else "Real recordings."
     lines = [
         f"<p>Model <b>{escape(model)}</b> ({escape(pipeline.model.config.preset)} preset). "
-        f"Data <b>{escape(data.title)}</b>, {len(data.split('test'))} test clips. {kind} {escape(data.note)}</p>"
+        f"Data <b>{escape(data.title)}</b>, {len(data.split('test'))} test clips. {escape(data.note or kind)}</p>"
     ]
     if pipeline.notice:
         lines.append(f'<p class="notice">{escape(pipeline.notice)}</p>')
@@ -279,8 +298,7 @@ def build(shelf: Shelf, jobs: Jobs) -> gr.Blocks:
 def default_choice(pipeline: RecoveryPipeline) -> Choice:
     """The first told example, or the first test clip."""
     told = told_examples(pipeline.data)
-    query = {"sample": told[0]["id"], "drop": ",".join(told[0]["drop"])} if told else {}
-    return from_link(pipeline, query)[0]
+    return from_link(pipeline, {"sample": told[0].sample} if told else {})[0]
 
 
 def _connect(demo: gr.Blocks, page: Page, c: Controls, stage: gr.HTML, source: gr.HTML) -> None:
@@ -290,17 +308,15 @@ def _connect(demo: gr.Blocks, page: Page, c: Controls, stage: gr.HTML, source: g
     c.drop.input(**shown_sample, **LIGHT, trigger_mode="always_last")
     c.random.click(page.draw, [*pair, c.drop], [c.sample, stage, c.status], **LIGHT)
     for i, button in enumerate(c.examples):
-        button.click(
-            lambda model, data, i=i: page.example(i, model, data), pair, [c.sample, c.drop, stage, c.status], **LIGHT
-        )
+        button.click(partial(page.example, i), [*pair, c.drop], [c.sample, stage, c.status], **LIGHT)
     c.sampler.input(page.steps, [*pair, c.sampler], [c.steps, c.status], **LIGHT)
     c.new_seed.click(None, None, c.seed, js=NEW_SEED, api_visibility="private")
     c.link.click(None, c.choice, c.status, js=COPY_LINK, api_visibility="private")
-    shown_source = [c.model, c.sample, c.sampler, c.steps, source, stage, c.status]
-    for chooser in pair:
+    for keep, chooser in (("model", c.model), ("data", c.data)):
         chooser.input(
-            page.choose, [*pair, c.drop], shown_source, show_progress="minimal", show_progress_on=c.status,
-            preprocess=False, api_visibility="private", **MODEL,
+            partial(page.choose, keep=keep), [*pair, c.drop],
+            [*pair, c.sample, c.sampler, c.steps, source, stage, c.status],
+            show_progress="minimal", show_progress_on=c.status, preprocess=False, api_visibility="private", **MODEL,
         )  # fmt: skip
     # The order counts: the browser waits for the end of a listener before it calls the next.
     c.recover.click(None, None, c.stop, js=BEGIN, api_visibility="private")
