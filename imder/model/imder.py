@@ -95,12 +95,16 @@ class IMDer(nn.Module):
         mean, std = self._statistics(k)
         return (z - mean) / std
 
+    def raw(self, k: str, z: Tensor) -> Tensor:
+        """Latents as E_k's convolution gives them: what the readout and T_k see."""
+        if not self.config.standardise_latents:
+            return z
+        mean, std = self._statistics(k)
+        return z * std + mean
+
     def read(self, k: str, z: Tensor) -> Tensor:
         """The linear readout of latents (B, D, L) as standardised features (B, L + 2, F_k)."""
-        if self.config.standardise_latents:
-            mean, std = self._statistics(k)
-            z = z * std + mean
-        return self.readouts[k](z).transpose(1, 2)
+        return self.readouts[k](self.raw(k, z)).transpose(1, 2)
 
     @torch.no_grad()
     def set_latent_statistics(self, statistics: dict[str, tuple[Tensor, Tensor]]) -> None:
@@ -405,5 +409,5 @@ class IMDer(nn.Module):
 
     def predict(self, latents: Latents, valid: Tensor | None = None) -> Tensor:
         """T_k: sentiment (B,) from latents of the three modalities, true or recovered; (B, outputs) if several."""
-        out = self.fusion(latents, valid)
+        out = self.fusion({k: self.raw(k, z) for k, z in latents.items()}, valid)
         return out[:, 0] if self.config.outputs == 1 else out
