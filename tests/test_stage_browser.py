@@ -189,6 +189,21 @@ def test_time_in_the_clip_moves_the_faces_and_not_the_maps(visit):
     assert page.input_value("[data-ref=clipTime]") == "800"
 
 
+def test_the_sound_and_the_clip_run_together(visit):
+    page = visit()
+    page.click("#one")  # the voice is there
+    page.wait_for_selector("#stage[data-run=live-one][data-done=true]")
+    assert page.inner_text("[data-ref=listenText]") == "Play with sound"
+    page.click("[data-ref=listen]")
+    page.wait_for_function("() => document.getElementById('stage').stage.state().sounding")
+    assert page.inner_text("[data-ref=listenText]") == "Pause"
+    page.wait_for_function("() => document.getElementById('stage').stage.state().clip > 0.1")
+    played = page.eval_on_selector("audio", "node => node.currentTime / node.duration")
+    assert abs(call(page, "stage.state().clip") - played) < 0.1
+    page.click("[data-ref=listen]")
+    assert page.eval_on_selector("audio", "node => node.paused") is True
+
+
 def test_keys_and_buttons_step(visit):
     page = visit()
     page.focus("[data-ref=player]")

@@ -39,7 +39,7 @@
     }
     return x.toFixed(size >= 100 ? 0 : size >= 10 ? Math.min(1, digits) : digits).replace("-", "−");
   }
-  const signed = (x) => (known(x) ? (x > 0 ? "+" : "") + say(x) : "–");
+  const signed = (x) => (known(x) ? (x > 0 ? "+" : "") + x.toFixed(2).replace("-", "−") : "–");
 
   function listing(names) {
     const words = names.map((k) => NAMES[k]);
@@ -1015,7 +1015,9 @@
   /** Pitches that are round in hertz, at their place on the scale of the feature. */
   function pitchTicks(low, high) {
     const place = low > 9 ? (v) => v : Math.log;
-    const round = [50, 75, 100, 150, 200, 250, 300, 400, 500, 600].filter((v) => place(v) >= low && place(v) <= high);
+    const within = (pitches) => pitches.filter((v) => place(v) >= low && place(v) <= high);
+    const fine = within([50, 75, 100, 150, 200, 250, 300, 400, 500]);
+    const round = fine.length > 4 ? within([50, 100, 200, 400]) : fine;
     return round.map((v) => [place(v), String(v)]);
   }
 
@@ -1252,17 +1254,23 @@
     return figure;
   }
 
-  const bent = (v) => (planeScale === "compressed" ? Math.asinh(v) : v);
+  /** Distance from the origin within which nine in ten training clips lie: the compressed scale is straight there. */
+  function cloudRadius(cloud) {
+    const distances = Array.from({ length: cloud.length / 2 }, (_, i) => Math.hypot(cloud[2 * i], cloud[2 * i + 1]));
+    return distances.sort((a, b) => a - b)[Math.floor(0.9 * distances.length)] || 1;
+  }
 
   /** Plane coordinates to pixels, the same scale in both directions. */
   function planeView(block) {
     const { k, plane } = block;
     const cloud = run.cloud[k];
-    const points = [run.truth_path[k]];
-    for (let i = 0; i < cloud.length; i += 2) points.push([cloud[i], cloud[i + 1]]);
-    const path = run.saved.slice(0, run.last + 1);
-    points.push(...path.map((s) => s.curves[k].estimate).slice(planeScale === "end" ? -Math.ceil(path.length / 3) : 0));
-    if (planeScale !== "end") points.push(...path.map((s) => s.curves[k].state));
+    const radius = cloudRadius(cloud);
+    const bent = (v) => (planeScale === "compressed" ? Math.asinh(v / radius) : v);
+    const path = run.saved.slice(0, run.last + 1).map((saved) => saved.curves[k]);
+    const points = Array.from({ length: cloud.length / 2 }, (_, i) => cloud.subarray(2 * i, 2 * i + 2));
+    points.push(run.truth_path[k]);
+    if (planeScale === "end") points.push(...path.slice(-Math.ceil(path.length / 3)).map((p) => p.estimate));
+    else points.push(...path.flatMap((p) => [p.state, p.estimate]));
     const [x0, x1] = bounds([points.map((p) => bent(p[0]))], 0.06);
     const [y0, y1] = bounds([points.map((p) => bent(p[1]))], 0.06);
     const unit = Math.min((plane.width - 16) / (x1 - x0), (plane.height - 36) / (y1 - y0));
@@ -1592,6 +1600,7 @@
       playing: step.playing,
       clip: clip.fraction,
       clipPlaying: clip.playing,
+      sounding: clip.sound,
       planeScale,
       dark,
       scale: { ...scaleValues },
