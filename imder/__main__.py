@@ -30,8 +30,8 @@ def parser(verb: str | None = None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb; a user's mistake is one line and exit status 2, never a trace."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    args = parser(argv[0] if argv else None).parse_args(argv)
     try:
+        args = parser(argv[0] if argv else None).parse_args(argv)
         return importlib.import_module(VERBS[args.verb][0]).main(args)
     except (ValueError, OSError, ArithmeticError) as error:
         print(f"error: {error}", file=sys.stderr)

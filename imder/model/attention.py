@@ -33,7 +33,10 @@ def embed(x: Tensor) -> Tensor:
 
 
 class Layer(nn.Module):
-    """Pre-norm attention and feed-forward; one LayerNorm serves query, key and value."""
+    """Pre-norm attention and feed-forward; one LayerNorm serves query, key and value.
+
+    Dropout is on the branches, not on the attention weights: that would take the fused kernel away.
+    """
 
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -60,9 +63,7 @@ class Layer(nn.Module):
         drop = self.dropout if self.training else 0.0
         normed = self.norm(x)
         key, value = kv if kv is not None else map(self._split, self.key_value(normed).chunk(2, dim=-1))
-        out = F.scaled_dot_product_attention(
-            self._split(self.query(normed)), key, value, attn_mask=mask, dropout_p=drop
-        )
+        out = F.scaled_dot_product_attention(self._split(self.query(normed)), key, value, attn_mask=mask)
         out = self.out(out.transpose(1, 2).flatten(2))
         x = x + F.dropout(out, drop, self.training)
         hidden = F.dropout(F.relu(self.expand(self.ff_norm(x))), drop, self.training)
