@@ -57,7 +57,11 @@ class IMDer(nn.Module):
         self.scores = nn.ModuleDict({k: ScoreNetwork(config) for k in MODALITIES})
         self.reconstructors = nn.ModuleDict({k: Reconstruction(config) for k in MODALITIES})
         self.fusion = Fusion(config)
-        self.linear = LinearGaussian(d, self.frames) if config.preconditioned else None
+        self.linear = None
+        if config.preconditioned:
+            self.linear = LinearGaussian(d, self.frames)
+            for network in self.scores.values():
+                network.start_at_zero()
         self.register_buffer("latent_mean", torch.zeros(len(MODALITIES), d))
         self.register_buffer("latent_std", torch.ones(len(MODALITIES), d))
 

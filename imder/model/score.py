@@ -113,6 +113,14 @@ class ScoreNetwork(nn.Module):
             ]
         )
 
+    def start_at_zero(self) -> None:
+        """Lets the untrained network give 0, so that a preconditioned score begins as its skip."""
+        last = self.up[-1]
+        for p in (last.conv.weight, last.condition_conv.weight, last.attention.norm.weight):
+            nn.init.zeros_(p)
+        for p in (last.conv.bias, last.condition_conv.bias):
+            nn.init.zeros_(p)
+
     def prepare(self, condition: Tensor | None, present: Tensor | None = None, valid: Tensor | None = None) -> Prepared:
         """Condition (B, D, L) or None; present (B,) bool, rows that have one; valid (B, L) bool, real frames."""
         masks: list[Tensor | None] = [valid]
