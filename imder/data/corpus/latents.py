@@ -102,7 +102,10 @@ TRACKS = (
 
 
 def gestures(sentence: Sentence, timing: Timing, delivery: Delivery) -> dict[str, np.ndarray]:
-    """Tracks (FRAMES,) shared by voice and face, of order one; `positive` and `negative` follow the words' own sense."""
+    """Tracks (FRAMES,) that voice and face share, of order one.
+
+    `positive` and `negative` follow each word's own sense, turned around under irony.
+    """
     at = timing.at_frames()
     tick = 0.08 / timing.seconds  # an onset takes 80 ms
     tracks = {name: np.zeros(FRAMES) for name in TRACKS}
@@ -112,8 +115,7 @@ def gestures(sentence: Sentence, timing: Timing, delivery: Delivery) -> dict[str
         tracks["speech"] = np.maximum(tracks["speech"], bump(at, start, end, 0.3 * tick, 0.3 * tick))
         if token.kind in (Kind.POSITIVE, Kind.NEGATIVE):
             lasting = bump(at, start, end, 1.5 * tick, 4 * tick) * abs(token.valence) / 2
-            flip = delivery.irony
-            name = "positive" if (token.valence > 0) != flip else "negative"
+            name = "positive" if (token.valence > 0) != delivery.irony else "negative"
             tracks[name] = np.maximum(tracks[name], lasting)
         elif token.kind.value in tracks:
             tracks[token.kind.value] = np.maximum(tracks[token.kind.value], shape * (0.5 + 0.5 * stress))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 from safetensors.numpy import load_file
 from sklearn.linear_model import RidgeCV
 
 from imder.data.clip import Clip, resample
+from imder.data.corpus.language import owners
 from imder.data.dataset import FeatureSet
 from imder.modality import MODALITIES, SYMBOLS
 
-_ALPHAS = tuple(10.0**p for p in range(0, 7))
+_ALPHAS = tuple(10.0**p for p in range(7))
 _REACH = 2  # frames before and after
 _PENALTY = 300.0
 _FRAMES = 50
@@ -96,6 +97,19 @@ def rounding_error(data: FeatureSet) -> dict[str, float]:
     return out
 
 
+def words_found(data: FeatureSet) -> float:
+    """Share of the test clips' frames whose nearest vocabulary vector is that of their word."""
+    words, vectors = data.vocabulary
+    lower = np.array([word.lower() for word in words])
+    hits = []
+    for clip in data.split("test"):
+        owner = owners([(word.start, word.end) for word in clip.words], len(clip.features["text"]))
+        distance = (vectors**2).sum(1) - 2 * clip.features["text"] @ vectors.T  # (L, V)
+        said = np.array([word.text.lower() for word in clip.words])
+        hits.append(lower[distance.argmin(1)] == said[owner])
+    return float(np.concatenate(hits).mean())
+
+
 def exchangeability(data: FeatureSet) -> dict[str, dict[str, float]]:
     """Whether stored clips look like one more of their own redraws.
 
@@ -151,7 +165,7 @@ def measure(data: FeatureSet) -> str:
 
     if data.label_range == (-3.0, 3.0):
         lines += ["", "Labels, share of clips from one bound to the next:", ""]
-        bounds = [f"{low:g} to {high:g}" for low, high in zip(_BINS, _BINS[1:], strict=False)]
+        bounds = [f"{low:g} to {high:g}" for low, high in pairwise(_BINS)]
         lines += ["| split | clips | " + " | ".join(bounds) + " |", "|---|---|" + "---|" * len(bounds)]
         for split in data.splits:
             labels = np.array([clip.label for clip in data.split(split)])
@@ -162,9 +176,14 @@ def measure(data: FeatureSet) -> str:
     if rounding:
         said = ", ".join(f"{k} {share:.1e}" for k, share in rounding.items())
         lines += ["", f"Variance lost by storing eight bits a value: {said}."]
+    if data.vocabulary and all(clip.words for clip in test):
+        lines += ["", f"Frames whose word is found by the nearest vector of the vocabulary: {words_found(data):.2f}."]
     if data.redraw_ids:
         lines += ["", "Is a stored clip one more of its own redraws?", ""]
-        lines += ["| | distance to redraws / among redraws | inside their 5 to 95 % | exact draws |", "|---|---|---|---|"]
+        lines += [
+            "| | distance to redraws / among redraws | inside their 5 to 95 % | exact draws |",
+            "|---|---|---|---|",
+        ]
         for k, row in exchangeability(data).items():
             lines.append(
                 f"| {k} | {row['distance']:.3f} +- {row['error']:.3f} | {row['inside90']:.3f} | {row['exact']:.3f} |"

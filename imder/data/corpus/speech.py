@@ -7,13 +7,14 @@ import ctypes.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 RATE = 22_050  # what espeak-ng produces, checked when it starts
 
 _SYNCHRONOUS, _PHONEME_EVENTS, _UTF8, _SSML = 2, 1, 1, 0x10
-_WORD, _END, _PHONEME = 1, 5, 7
+_WORD, _PHONEME = 1, 7
 _SPEED, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 
 
@@ -70,8 +71,16 @@ def _library() -> ctypes.CDLL:
     return library
 
 
+def check() -> None:
+    """Raises ValueError, saying what is missing, unless espeak-ng can speak here."""
+    _library()
+
+
 def ssml(words: Sequence[str], prosody: Sequence[Prosody]) -> tuple[str, list[int]]:
-    """The sentence in SSML, and where in it each word begins."""
+    """The sentence in SSML, and where in it each word begins.
+
+    Two settings a word and no more: espeak-ng silently drops the beginning of a clause that holds too many.
+    """
     parts, starts, at = ["<speak>"], [], len("<speak>")
     for word, p in zip(words, prosody, strict=True):
         head = f'<prosody pitch="{p.pitch:+.0f}%" rate="{p.speed:.0f}%">'
@@ -97,16 +106,15 @@ def speak(
     chunks: list[np.ndarray] = []
     marks: list[tuple[int, int, int, str]] = []
 
-    def receive(wav, count, events) -> int:
+    def receive(wav: Any, count: int, events: Any) -> int:
         if wav and count > 0:
             chunks.append(np.ctypeslib.as_array(wav, shape=(count,)).copy())
         i = 0
         while events[i].type:
             event = events[i]
-            if event.type in (_WORD, _PHONEME, _END):
-                marks.append(
-                    (event.type, event.audio_position, event.text_position, event.name.decode("utf-8", "ignore") if event.type == _PHONEME else "")
-                )
+            if event.type in (_WORD, _PHONEME):  # only a phoneme's union holds a name
+                name = event.name.decode("utf-8", "ignore") if event.type == _PHONEME else ""
+                marks.append((event.type, event.audio_position, event.text_position, name))
             i += 1
         return 0
 

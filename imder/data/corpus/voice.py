@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import librosa
 import numpy as np
 
 from imder.data.corpus.grammar import Kind, Sentence
@@ -18,7 +16,7 @@ HOP, WINDOW, MELS = 220, 1024, 40
 ROOM = 0.002  # a room's noise, so that silence is not minus infinity
 LEAD, TRAIL = 0.08, 0.25  # silence before and after the words, seconds
 
-#: What each gesture does to loudness (dB) and to the spectrum: gains in dB at the frequencies of `_KNOTS`.
+#: What each gesture does to loudness and colour: gains in dB at the frequencies of `_KNOTS`, in Hz.
 _KNOTS = (100, 300, 600, 1000, 1600, 2500, 4000, 7000)
 COLOURS: dict[str, tuple[float, ...]] = {
     "emphasis": (3, 3, 4, 5, 5, 5, 5, 4),
@@ -101,6 +99,8 @@ def prosody(sentence: Sentence, speaker: Speaker, delivery: Delivery) -> list[Pr
 @cache
 def _banks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mel filters, chroma filters, and the knots' place on the frequency axis as interpolation weights."""
+    import librosa
+
     mel = librosa.filters.mel(sr=RATE, n_fft=WINDOW, n_mels=MELS, fmin=60, fmax=8000)
     chroma = librosa.filters.chroma(sr=RATE, n_fft=WINDOW, tuning=0.0)
     at = np.log(np.maximum(np.fft.rfftfreq(WINDOW, 1 / RATE), 50))
@@ -109,9 +109,18 @@ def _banks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def perform(
-    rng: np.random.Generator, sentence: Sentence, timing: Timing, speaker: Speaker, delivery: Delivery, tracks: dict[str, np.ndarray], *, with_sound: bool
+    rng: np.random.Generator,
+    sentence: Sentence,
+    timing: Timing,
+    speaker: Speaker,
+    delivery: Delivery,
+    tracks: dict[str, np.ndarray],
+    *,
+    with_sound: bool,
 ) -> Performance:
     """Speaks the sentence, colours the sound by the gestures and measures it on the sentence's own timing."""
+    import librosa
+
     spoken = speak(
         [token.text for token in sentence.tokens],
         prosody(sentence, speaker, delivery),
@@ -135,7 +144,7 @@ def perform(
     chromas = 10 * np.log10(np.maximum(chroma @ power, 1e-6))
     features = np.concatenate([_log_f0(samples, mels)[None, : mels.shape[1]], mfcc, chromas])
     features = _on_frames(features, times, clock)  # (FRAMES, 33)
-    mouth = _mouth(spoken, samples, timing, clock, mels, times)
+    mouth = _mouth(spoken, clock, mels, times)
     seconds = float(clock[0][-1])
     sound = None
     if with_sound:
@@ -184,10 +193,11 @@ def _colour(topic: str, tracks: dict[str, np.ndarray], speaker: Speaker, deliver
 
 def _log_f0(samples: np.ndarray, mels: np.ndarray) -> np.ndarray:
     """(T,) natural log of the pitch in Hz over voiced frames, interpolated between them."""
+    import librosa
+
     f0 = librosa.yin(samples, fmin=60, fmax=420, sr=RATE, frame_length=WINDOW, hop_length=HOP)
     log = np.log(f0)
-    loud = mels.max(0)
-    loud = loud[: len(log)]
+    loud = mels.max(0)[: len(log)]
     steady = np.abs(np.diff(log, prepend=log[:1])) < 0.12
     voiced = steady & (loud > loud.max() - 30) & (f0 < 410) & (f0 > 62)
     if voiced.sum() < 3:
@@ -207,10 +217,12 @@ def _on_frames(x: np.ndarray, times: np.ndarray, clock: tuple[np.ndarray, np.nda
     return np.ascontiguousarray((np.diff(integral, axis=1) / np.maximum(width, 1e-6)).T)
 
 
-def _mouth(spoken, samples, timing, clock, mels, times) -> dict[str, np.ndarray]:
+def _mouth(
+    spoken: Speech, clock: tuple[np.ndarray, np.ndarray], mels: np.ndarray, times: np.ndarray
+) -> dict[str, np.ndarray]:
     """Tracks of the mouth on the frames: opening by loudness and vowel, spread, rounded and closed by phoneme."""
     shift = clock[0][1] - spoken.words[0][0] if len(clock[0]) > 2 else 0.0
-    named = {key: np.zeros(len(times)) for key in ("vowel", *_VOWELS, "closed")}
+    named = {name: np.zeros(len(times)) for name in ("vowel", *_VOWELS, "closed")}
     for start, end, name in spoken.phonemes:
         inside = (times >= start + shift) & (times < end + shift)
         head = name.lstrip("'`,%=_|")[:1]
