@@ -34,7 +34,7 @@ class TrainingConfig:
     fuse_decay: float = _number(0.05, "stage 1b: weight decay", 0, 10)
     fuse_dropout: float = _number(0.3, "dropout in T_k from stage 1b on", 0, 0.9)
     # Stage 2: score networks, one job a modality.
-    score_updates: int = _number(2500, "stage 2: updates of each score network", 1)
+    score_updates: int = _number(5000, "stage 2: updates of each score network", 1)
     score_lr: float = _number(1e-3, "stage 2: learning rate", 1e-9, 1)
     score_warmup: int = _number(100, "stage 2: updates of linear warm-up", 0)
     score_floor: float = _number(0.02, "stage 2: share of the learning rate left at the end", 0, 1)
