@@ -75,6 +75,14 @@ def _clip(i: int) -> Clip:
     )
 
 
+class FakeSplit(list[Clip]):
+    """Clips with their records."""
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [{"id": clip.id, "text": clip.text, "label": clip.label, "extra": clip.extra} for clip in self]
+
+
 class FakeData:
     """Twelve clips, all in the test split."""
 
@@ -86,8 +94,8 @@ class FakeData:
     def __init__(self) -> None:
         self.clips = {clip.id: clip for clip in map(_clip, range(12))}
 
-    def split(self, name: str) -> list[Clip]:
-        return list(self.clips.values())
+    def split(self, name: str) -> FakeSplit:
+        return FakeSplit(self.clips.values())
 
     def clip(self, clip_id: str) -> Clip:
         if clip_id not in self.clips:

@@ -27,7 +27,7 @@ def free_port() -> int:
 class Server:
     """`with Server() as server`: the fake pipeline's page, or `script` with `arguments`."""
 
-    def __init__(self, script: Path = FAKE, *arguments: str, seconds: float = 90.0, **environment: str) -> None:
+    def __init__(self, script: Path = FAKE, *arguments: str, seconds: float = 180.0, **environment: str) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="imder-test-")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"

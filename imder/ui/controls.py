@@ -53,11 +53,12 @@ class Controls:
 
 
 def sample_choices(data: FeatureSet) -> list[tuple[str, str]]:
-    """Every test clip as (sentence and label, id)."""
+    """Every test clip as (sentence and label, id), from the records alone: no features are read."""
     choices = []
-    for clip in data.split("test"):
-        text = clip.text if len(clip.text) <= SAMPLE_TEXT else clip.text[: SAMPLE_TEXT - 1].rstrip() + "…"
-        choices.append((f"{text or clip.id} ({clip.label:+.1f})", clip.id))
+    for record in data.split("test").records:
+        text = record["text"] or record["id"]
+        text = text if len(text) <= SAMPLE_TEXT else text[: SAMPLE_TEXT - 1].rstrip() + "…"
+        choices.append((f"{text} ({record['label']:+.1f})", record["id"]))
     return choices
 
 
@@ -136,7 +137,8 @@ class Example:
 
 def told_examples(data: FeatureSet) -> list[Example]:
     """The first four test clips whose `extra` says why to look at them; the title is what stands before the colon."""
-    told = [(clip.id, str(clip.extra["example"])) for clip in data.split("test") if "example" in clip.extra]
+    records = data.split("test").records
+    told = [(record["id"], str(record["extra"]["example"])) for record in records if "example" in record["extra"]]
     return [Example(sample, re.split("[:,.]", text)[0].strip()[:40], text) for sample, text in told[:EXAMPLES]]
 
 

@@ -19,8 +19,10 @@ Opener = Callable[[str, str], RecoveryPipeline]
 
 
 def open_pipeline(source: str, data: str) -> RecoveryPipeline:
-    """The pipeline of a run folder or Hub repository on a data set folder or "bundled"."""
-    return RecoveryPipeline.from_pretrained(source, data=data)
+    """The pipeline of a run folder or Hub repository on a data set folder or "bundled", ready for its first visitor."""
+    pipeline = RecoveryPipeline.from_pretrained(source, data=data)
+    pipeline.warm_up()
+    return pipeline
 
 
 def bundled_runs() -> dict[str, str]:
