@@ -285,3 +285,10 @@ def test_a_standardiser_of_anything_else_is_refused(value):
 def test_a_width_it_was_not_fitted_on_is_named():
     with pytest.raises(ValueError, match="audio has width 9, it was fitted on 4"):
         Standardiser.fit([make_clip(0)]).forward("audio", np.zeros((2, 9)))
+
+
+def test_quantised_values_do_not_depend_on_the_memory_order():
+    x = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    q, scale, offset = quantise(np.asfortranarray(x))
+    assert q.flags.c_contiguous
+    np.testing.assert_allclose(dequantise(q, scale, offset), x, atol=float(scale.max()))

@@ -38,7 +38,8 @@ def quantise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     offset = flat.min(axis=0)
     scale = (flat.max(axis=0) - offset) / 255
     q = np.rint((flat - offset) / np.where(scale > 0, scale, 1))
-    return q.astype(np.uint8).reshape(x.shape), scale.astype(np.float32), offset.astype(np.float32)
+    q = np.ascontiguousarray(q, dtype=np.uint8)  # whatever the order of x: it is stored as it lies in memory
+    return q.reshape(x.shape), scale.astype(np.float32), offset.astype(np.float32)
 
 
 def dequantise(q: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
