@@ -100,7 +100,7 @@ class RecoveryChunk:
     error_reconstructed: Arrays
     score_norm: Arrays  # root mean square a dimension
     prediction: np.ndarray  # (C,)
-    readable: Arrays  # {k: (C, L + 2, F_k)}
+    readable: Arrays  # {k: (C, L + 2, F_k)} raw features read out of the estimate
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Recovery:
     interval: tuple[float, float]  # 5 % and 95 % quantile of `draws`
     feature_error: dict[str, dict[str, float]]  # {k: draw, draw_refined, mean, mean_refined}
     words: list[list[tuple[str, float]]]  # nearest words and their share over draws, if language was recovered
-    readable_draws: Arrays  # {k: (N, L + 2, F_k)}
+    readable_draws: Arrays  # {k: (N, L + 2, F_k)} read out of the draws, before D_k
     nfe: int
     seconds: float
 
@@ -322,7 +322,7 @@ class _Session:
             norms[k] = np.array(
                 [0.0 if s[k].score is None else float(s[k].score[0].square().mean().sqrt()) for s in steps], dtype="f4"
             )
-            readable[k] = self.pipeline._readable(k, r)
+            readable[k] = self.pipeline._readable(k, d)
         heads = [step[request.missing[0]] for step in steps]
         return RecoveryChunk(
             run_id=self.run_id,
@@ -358,7 +358,7 @@ class _Session:
                 "mean_refined": model.reconstruct(k, mean),
             }
             errors[k] = {name: float(feature_error(model.unit(k, v), self.truth[k])) for name, v in kinds.items()}
-        readable = {k: self.pipeline._readable(k, z) for k, z in refined.items()}
+        readable = {k: self.pipeline._readable(k, z) for k, z in draws.items()}
         words: list[list[tuple[str, float]]] = []
         vocabulary = self.pipeline.data.vocabulary if self.pipeline.data is not None else None
         if "text" in readable and vocabulary is not None and request.clip.words:
