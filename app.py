@@ -11,12 +11,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "100")
-os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="imder-"))
+os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="imder-", dir=os.environ.get("GRADIO_TEMP_DIR"))
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "2")
 os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "5")
 
 import argparse
+import atexit
+import shutil
 
 from imder.ui.jobs import Jobs
 from imder.ui.page import build
@@ -26,20 +28,27 @@ from imder.ui.shelf import Shelf, bundled_runs
 
 def main() -> int:
     """Opens the models and data sets that were asked for and serves the page."""
+    temporary = os.environ["GRADIO_TEMP_DIR"]
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
     parser = argparse.ArgumentParser(description="IMDer Explorer, the page.")
     parser.add_argument("--run", metavar="SOURCE", help="a run folder or a Hub repository owner/name[@revision]")
     parser.add_argument("--data", metavar="PATH", help="a data set folder (default: the bundled corpus)")
     args = parser.parse_args()
-    runs = ({os.path.basename(os.path.normpath(args.run)): args.run} if args.run else {}) | bundled_runs()
-    sets = ({os.path.basename(os.path.normpath(args.data)): args.data} if args.data else {}) | {"bundled": "bundled"}
+    runs = ({_name(args.run): args.run} if args.run else {}) | bundled_runs()
+    sets = ({_name(args.data): args.data} if args.data else {}) | {"bundled": "bundled"}
     jobs = Jobs()
     try:
         demo = build(Shelf(runs, sets), jobs)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    serve(demo, jobs)
+    serve(demo, jobs, temporary)
     return 0
+
+
+def _name(source: str) -> str:
+    """A folder's own name, anything else as it is."""
+    return os.path.basename(os.path.abspath(source)) if os.path.isdir(source) else source
 
 
 if __name__ == "__main__":

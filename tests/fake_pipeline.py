@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,9 +212,11 @@ def main() -> None:
     from imder.ui.serve import serve
     from imder.ui.shelf import Shelf
 
+    temporary = tempfile.mkdtemp(prefix="imder-", dir=os.environ["GRADIO_TEMP_DIR"])
+    os.environ["GRADIO_TEMP_DIR"] = temporary
     jobs = Jobs(deadline=float(os.environ.get("FAKE_DEADLINE", "30")))
     models = {"fake": "fake", "broken": "broken"}
-    serve(build(Shelf(models, {"bundled": "bundled"}, opener=FakePipeline), jobs), jobs)
+    serve(build(Shelf(models, {"bundled": "bundled"}, opener=FakePipeline), jobs), jobs, temporary)
 
 
 if __name__ == "__main__":

@@ -58,8 +58,11 @@ def launch(demo: gr.Blocks) -> None:
     )
 
 
-def serve(demo: gr.Blocks, jobs: Jobs) -> None:
-    """Launches and stays until SIGTERM or SIGINT; then every running recovery is told and the process exits with 0."""
+def serve(demo: gr.Blocks, jobs: Jobs, temporary: str) -> None:
+    """Launches and stays until SIGTERM or SIGINT; then every running recovery is told and the process exits with 0.
+
+    `temporary` is Gradio's folder for files. It must be this process's own: it is swept, and removed at the end.
+    """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -67,9 +70,8 @@ def serve(demo: gr.Blocks, jobs: Jobs) -> None:
     launch(demo)
     host = "127.0.0.1" if demo.server_name in ("0.0.0.0", "localhost") else demo.server_name.strip("[]")
     watchdog = Watchdog(lambda: answers(host, demo.server_port, timeout=2.5)).start()
-    temporary = Path(os.environ["GRADIO_TEMP_DIR"])
     while not stop.wait(60.0):
-        sweep(temporary)
+        sweep(Path(temporary))
     watchdog.disarm()
     jobs.drain(DRAIN_SECONDS)
     shutil.rmtree(temporary, ignore_errors=True)
