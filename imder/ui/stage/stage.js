@@ -235,7 +235,7 @@
     }
 
     get ratio() {
-      return Math.min(window.devicePixelRatio || 1, 3);
+      return Math.min(window.devicePixelRatio || 1, 2); // finer than that costs more than it shows
     }
 
     begin() {
@@ -509,7 +509,10 @@
   }
 
   function setLoop(on) {
-    if (clip.sound) ref.audio.pause();
+    if (clip.sound) {
+      advanceClip(0);
+      ref.audio.pause();
+    }
     Object.assign(clip, { playing: on, sound: false });
     showClip();
     paintSoon();
