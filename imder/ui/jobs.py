@@ -73,7 +73,8 @@ class Jobs:
         def once() -> Iterator[T]:
             yield work()
 
-        return next(self.run(once))
+        [result] = self.run(once)
+        return result
 
     def drain(self, seconds: float, quiet: float = 0.5) -> None:
         """Ends what runs and waits until nothing has run for `quiet` seconds, `seconds` at most."""

@@ -69,7 +69,7 @@ def serve(demo: gr.Blocks, jobs: Jobs, temporary: str) -> None:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     launch(demo)
     host = "127.0.0.1" if demo.server_name in ("0.0.0.0", "localhost") else demo.server_name.strip("[]")
-    watchdog = Watchdog(lambda: answers(host, demo.server_port, timeout=2.5)).start()
+    watchdog = Watchdog(lambda: answers(host, demo.server_port, timeout=2.0)).start()
     while not stop.wait(60.0):
         sweep(Path(temporary))
     watchdog.disarm()

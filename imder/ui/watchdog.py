@@ -31,8 +31,8 @@ class Watchdog:
         self,
         probe: Callable[[], bool],
         *,
-        every: float = 1.5,
-        patience: int = 3,
+        every: float = 1.0,
+        patience: int = 5,
         leave: Callable[[int], object] = os._exit,
     ) -> None:
         self.probe, self.every, self.patience, self.leave = probe, every, patience, leave
