@@ -126,8 +126,8 @@ class Recovery:
 class RecoveryPipeline:
     """A run with the data set it is shown on. Thread-safe after construction: nothing is kept between calls."""
 
-    def __init__(self, run: hub.Run, data: FeatureSet | None = None, notice: str | None = None) -> None:
-        self.run, self.data, self.notice = run, data, notice
+    def __init__(self, run: hub.Run, data: FeatureSet | None = None) -> None:
+        self.run, self.data, self.notice = run, data, run.notice
         self.model = run.model.eval()
         if data is not None:
             expected = dict(run.model.config.feature_dims)
@@ -145,10 +145,10 @@ class RecoveryPipeline:
 
         Where the Hub cannot serve, the bundled checkpoint does and `notice` says so.
         """
-        run, notice = hub.load(source)
+        run = hub.load(source)
         if data is not None and not isinstance(data, FeatureSet):
             data = FeatureSet.open(data)
-        return cls(run, data, notice)
+        return cls(run, data)
 
     # What does not depend on a request -------------------------------------------------------------------------------
 
