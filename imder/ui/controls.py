@@ -62,8 +62,8 @@ def sample_choices(data: FeatureSet) -> list[tuple[str, str]]:
     return choices
 
 
-def controls_column(shelf: Shelf, pipeline: RecoveryPipeline, choice: Choice) -> Controls:
-    """Draws the column with `choice` set."""
+def controls_column(shelf: Shelf, pipeline: RecoveryPipeline, choice: Choice, greeting: str) -> Controls:
+    """Draws the column with `choice` set and `greeting` in its status line."""
     with gr.Column(elem_id="controls"):
         sample = gr.Dropdown(
             sample_choices(pipeline.data),
@@ -87,7 +87,7 @@ def controls_column(shelf: Shelf, pipeline: RecoveryPipeline, choice: Choice) ->
         with gr.Row():
             recover = gr.Button("Recover", variant="primary", elem_id="recover", min_width=120, scale=2)
             stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=80, scale=1)
-        status = status_line()
+        status = status_line(greeting)
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):
             sampler = gr.Dropdown(
                 [(entry.title, name) for name, entry in SAMPLERS.items()],
@@ -142,10 +142,10 @@ def told_examples(data: FeatureSet) -> list[Example]:
     return [Example(sample, re.split("[:,.]", text)[0].strip()[:40], text) for sample, text in told[:EXAMPLES]]
 
 
-def status_line() -> gr.HTML:
+def status_line(text: str) -> gr.HTML:
     """A line that screen readers announce when it changes."""
     return gr.HTML(
-        said("Choose a sample, drop one or two modalities, then press Recover."),
+        said(text),
         elem_id="status",
         js_on_load="element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');",
     )

@@ -29,6 +29,7 @@ INTERVAL = 0.25
 MODEL = {"concurrency_id": "model", "concurrency_limit": 2}
 LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private", "preprocess": False}
 
+GREETING = "Choose a sample, drop one or two modalities, then press Recover."
 ABOUT = """
 **What you see.** A spoken clip has three modalities: the words, the voice, the face. IMDer (Wang, Li and Cui, NeurIPS
 2023) encodes each into 32 channels over time. What you drop is replaced by pure noise, and a score network, looking at
@@ -273,9 +274,11 @@ def build(shelf: Shelf, jobs: Jobs) -> gr.Blocks:
     if opening:
         request, messages = opening
         choice, first = Choice(**choice_of(request)), bundle(messages, rest=True)
+        greeting = "A stored run is shown. " + GREETING
     else:
         choice = default_choice(pipeline)
         first, _ = page.sample(pipeline, choice.sample, list(choice.drop))
+        greeting = GREETING
     with gr.Blocks(title="IMDer Explorer", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as demo:
         gr.HTML(
             "<h1>IMDer Explorer</h1><p class='lead'>Drop the words, the voice or the face of a spoken clip, and watch "
@@ -284,7 +287,7 @@ def build(shelf: Shelf, jobs: Jobs) -> gr.Blocks:
         )
         source = gr.HTML(source_line(pipeline, shelf.first[0]), elem_id="source")
         with gr.Row(elem_id="work"):
-            controls = controls_column(shelf, pipeline, choice)
+            controls = controls_column(shelf, pipeline, choice, greeting)
             with gr.Column(elem_id="stage-column"):
                 gr.HTML("<h2>The clip and its recovery</h2>", elem_id="stage-head")
                 stage = stage_component(value=first)

@@ -106,8 +106,8 @@ CSS = """
 .gradio-container main.contain > .column { gap: 12px; }
 #head .html-container, #source .html-container, #status .html-container, #stage-holder .html-container { padding: 0; }
 #head h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 4px; font-weight: 650; }
-#head .lead { margin: 0; font-size: 1rem; max-width: 90ch; }
-#source p { margin: 0; font-size: .875rem; line-height: 1.45; color: var(--body-text-color-subdued); max-width: 130ch; }
+#head .lead { margin: 0; font-size: 1rem; max-width: 125ch; }
+#source p { margin: 0; font-size: .875rem; line-height: 1.45; color: var(--body-text-color-subdued); max-width: 160ch; }
 #source b { color: inherit; font-weight: 600; }
 #source .notice { color: var(--body-text-color); font-weight: 600; }
 #work { gap: 16px; align-items: flex-start; flex-wrap: nowrap; }
@@ -153,6 +153,7 @@ CSS = """
   .gradio-container { padding: 12px 10px 24px !important; }
   #work { flex-direction: column; align-items: stretch; }
   #controls, #stage-column { flex: 1 1 auto !important; width: 100%; }
+  .gradio-container footer { display: none; }
 }
 @media (prefers-reduced-motion: reduce) {
   .gradio-container * { transition: none !important; animation: none !important; }
