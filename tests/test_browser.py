@@ -295,3 +295,16 @@ def test_status_is_announced_and_controls_have_names(browser: Browser, server: S
               || e.getAttribute('aria-labelledby'))).map(e => e.outerHTML)"""
         )
         assert unnamed == []
+
+
+@pytest.mark.parametrize(("scheme", "viewport"), [("light", WIDE), ("dark", WIDE), ("light", NARROW)])
+def test_axe_finds_no_barrier(browser: Browser, server: Server, scheme: str, viewport: dict[str, int]) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    with opened(browser, server, color_scheme=scheme, viewport=viewport, reduced_motion="reduce") as page:
+        for name in ("Advanced", "Model and data", "How it works"):
+            page.get_by_role("button", name=name).click()
+        page.click("#recover")
+        wait(page, "d.done === 'true'")
+        page.wait_for_timeout(500)  # colours fade in
+        found = axe.run(page)
+        assert found.violations_count == 0, found.generate_report()
