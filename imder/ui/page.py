@@ -15,6 +15,7 @@ from imder.modality import MODALITIES, NAMES
 from imder.pipeline import Recovery, RecoveryPipeline, RecoveryStart
 from imder.ui.controls import Controls, controls_column, good, said, sample_choices, told_examples, trouble
 from imder.ui.jobs import Jobs, Refused
+from imder.ui.measured import measured_section
 from imder.ui.messages import bundle
 from imder.ui.opening import choice_of, read_opening, run_messages, sample_of
 from imder.ui.shelf import Shelf
@@ -187,7 +188,7 @@ class Page:
                 elif isinstance(item, Recovery):
                     status = good(finished(item))
                 else:
-                    status = said(f"Network evaluation {int(item.nfe[-1])} of {total} a modality.")
+                    status = said(f"Network evaluation {int(item.nfe[-1])} of {total}.")
                 yield message, status
 
         try:
@@ -291,6 +292,7 @@ def build(shelf: Shelf, jobs: Jobs) -> gr.Blocks:
             with gr.Column(elem_id="stage-column"):
                 gr.HTML("<h2>The clip and its recovery</h2>", elem_id="stage-head")
                 stage = stage_component(value=first)
+        measured_section()
         with gr.Accordion("How it works, and what to be careful about", open=False, elem_id="about"):
             gr.Markdown(ABOUT)
         _connect(demo, page, controls, stage, source)

@@ -144,8 +144,9 @@ CSS = """
 #status p.trouble { border-left-color: #b91c1c; font-weight: 600; }
 .dark #status p { background: var(--input-background-fill); }
 .dark #status p.trouble { border-left-color: #fca5a5; }
-#about { background: var(--background-fill-primary); border: 1px solid var(--border-color-primary) !important; }
-#about .prose { max-width: 92ch; }
+#about, #measured { background: var(--background-fill-primary);
+  border: 1px solid var(--border-color-primary) !important; }
+#about .prose, #measured .prose { max-width: 92ch; }
 @media (min-width: 861px) and (min-height: 720px) {
   #controls { position: sticky; top: 12px; }
 }
