@@ -23,7 +23,7 @@ import shutil
 from imder.ui.jobs import Jobs
 from imder.ui.page import build
 from imder.ui.serve import serve
-from imder.ui.shelf import Shelf, bundled_runs
+from imder.ui.shelf import Shelf, bundled_runs, named
 
 
 def main() -> int:
@@ -34,21 +34,14 @@ def main() -> int:
     parser.add_argument("--run", metavar="SOURCE", help="a run folder or a Hub repository owner/name[@revision]")
     parser.add_argument("--data", metavar="PATH", help="a data set folder (default: the bundled corpus)")
     args = parser.parse_args()
-    runs = ({_name(args.run): args.run} if args.run else {}) | bundled_runs()
-    sets = ({_name(args.data): args.data} if args.data else {}) | {"bundled": "bundled"}
     jobs = Jobs()
     try:
-        demo = build(Shelf(runs, sets), jobs)
+        demo = build(Shelf(named(args.run, bundled_runs()), named(args.data, {"bundled": "bundled"})), jobs)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     serve(demo, jobs, temporary)
     return 0
-
-
-def _name(source: str) -> str:
-    """A folder's own name, anything else as it is."""
-    return os.path.basename(os.path.abspath(source)) if os.path.isdir(source) else source
 
 
 if __name__ == "__main__":

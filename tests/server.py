@@ -41,6 +41,7 @@ class Server:
             "GRADIO_TEMP_DIR": str(self.temporary),
             "GRADIO_ANALYTICS_ENABLED": "False",
             "OMP_NUM_THREADS": "1",
+            "PYTHONUNBUFFERED": "1",
             "HF_HUB_OFFLINE": "1",
             "HF_HOME": str(Path(self.folder.name) / "hub"),
         }
@@ -59,11 +60,9 @@ class Server:
                 text = self.log.read_text()
                 self.close()
                 raise RuntimeError(f"the app did not start (exit status {self.process.returncode}):\n{text}")
-            try:
-                httpx.get(self.url + "/robots.txt", timeout=2)
+            if "To create a public link" in self.log.read_text():  # the last that Gradio says when it starts
                 return
-            except httpx.HTTPError:
-                time.sleep(0.1)
+            time.sleep(0.1)
 
     def __enter__(self) -> Server:
         return self

@@ -27,7 +27,7 @@ from imder.ui.guard import MAX_BODY, Clients, Guard
 from imder.ui.jobs import CLOSING, Jobs, Refused
 from imder.ui.page import Page
 from imder.ui.serve import sweep
-from imder.ui.shelf import MOST_OPEN, Shelf
+from imder.ui.shelf import MOST_OPEN, Shelf, named
 from imder.ui.validate import BadInput, check_drop, from_link, validate
 from imder.ui.watchdog import EXIT_STATUS, Watchdog
 
@@ -189,6 +189,16 @@ def test_shelf_opens_once_keeps_few_and_refuses_what_is_not_there() -> None:
     hidden = Shelf({"mine": "broken"}, {"bundled": "bundled"}, opener)
     with pytest.raises(BadInput, match="mine: config"):
         hidden.get()
+
+
+def test_a_run_that_is_named_comes_first_and_keeps_its_name(tmp_path: Path) -> None:
+    run = tmp_path / "corrected"
+    run.mkdir()
+    assert named(str(run), {"corrected": "ours", "paper": "b"}) == {"corrected": str(run), "paper": "b"}
+    assert list(named("owner/name", {"corrected": "ours"})) == ["owner/name", "corrected"]
+    assert named(None, {"corrected": "ours"}) == {"corrected": "ours"}
+    with pytest.raises(ValueError, match="no model: .* name one with --run"):
+        Shelf({}, {"bundled": "bundled"})
 
 
 def test_a_chosen_model_takes_the_data_set_that_fits_it() -> None:
@@ -359,17 +369,22 @@ def server():
         yield running
 
 
+def post(server: Server, path: str, body: object) -> httpx.Response:
+    """An answer that is not "wait a few seconds"."""
+    while True:
+        answer = httpx.post(f"{server.url}/gradio_api/{path}", json=body, timeout=30)
+        if answer.status_code != 429:
+            return answer
+        time.sleep(0.5)
+
+
 def call(server: Server, *data: object, name: str = "recover") -> tuple[int, str]:
     """Status and last event of the API by raw HTTP, as curl would ask."""
-    while True:
-        joined = httpx.post(f"{server.url}/gradio_api/call/{name}", json={"data": list(data)}, timeout=20)
-        if joined.status_code != 429:
-            break
-        time.sleep(0.5)
+    joined = post(server, f"call/{name}", {"data": list(data)})
     if joined.status_code != 200:
         return joined.status_code, joined.text
     event = joined.json()["event_id"]
-    return 200, httpx.get(f"{server.url}/gradio_api/call/{name}/{event}", timeout=40).text
+    return 200, httpx.get(f"{server.url}/gradio_api/call/{name}/{event}", timeout=60).text
 
 
 def canary(server: Server, sample: str = "clip_2$_$0") -> dict:
@@ -386,7 +401,7 @@ def test_api_answers_with_all_defaults(server: Server) -> None:
     assert set(result["feature_error"]) == {"vision"}
     assert result["nfe"] == 10
     assert result["seconds"] > 0
-    assert httpx.post(f"{server.url}/gradio_api/call/v2/recover", json={}).status_code == 200
+    assert post(server, "call/v2/recover", {}).status_code == 200
 
 
 def test_api_takes_names_of_both_kinds_and_tells_what_is_wrong(server: Server) -> None:
@@ -421,11 +436,9 @@ def test_hostile_values_by_raw_http_are_answered_and_harm_nothing(server: Server
 
 
 def test_run_skips_no_queue_and_private_handlers_have_no_name(server: Server) -> None:
+    body = {"data": [], "fn_index": server.function("play")}
     for name in ("recover", "play", "show", "predict"):
-        answer = httpx.post(
-            f"{server.url}/gradio_api/run/{name}", json={"data": [], "fn_index": server.function("play")}
-        )
-        assert answer.status_code == 404
+        assert post(server, f"run/{name}", body).status_code == 404
     assert call(server, name="play")[0] == 404
 
 
@@ -434,12 +447,12 @@ def test_the_pages_own_handlers_do_not_trust_what_they_get(server: Server) -> No
     bad = [["fake", "bundled", "nobody", ["text"]], ["/etc", "bundled", "clip_0$_$0", ["text"]], [{}, [], None, "tav"]]
     for data in bad:
         body = {"data": data, "fn_index": show, "session_hash": "s"}
-        answer = httpx.post(f"{server.url}/gradio_api/run/predict", json=body, timeout=20)
+        answer = post(server, "run/predict", body)
         assert answer.status_code == 200
         assert "trouble" in answer.text
         assert "Traceback" not in answer.text
     body = {"data": ["fake"], "fn_index": show, "session_hash": "s"}
-    answer = httpx.post(f"{server.url}/gradio_api/run/predict", json=body, timeout=20)
+    answer = post(server, "run/predict", body)
     assert "Traceback" not in answer.text
 
 
@@ -480,8 +493,7 @@ def test_clients_that_leave_free_their_places(server: Server) -> None:
             "data": ["fake", "bundled", "clip_0$_$0", ["text"], "dpmpp-2m", 40, SLOW_SEED, 1, 1.0],
             "fn_index": server.function("play"), "session_hash": f"leaver{i}",
         }  # fmt: skip
-        while httpx.post(f"{server.url}/gradio_api/queue/join", json=body).status_code == 429:
-            time.sleep(0.5)
+        assert post(server, "queue/join", body).status_code == 200
         with httpx.stream("GET", f"{server.url}/gradio_api/queue/data?session_hash=leaver{i}", timeout=20) as stream:
             for line in stream.iter_lines():
                 if "process_generating" in line:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from fake_pipeline import MOODS, SLOW_SEED
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
-from server import Server
+from server import FAKE, Server
 
 NARROW = {"width": 390, "height": 844}
 WIDE = {"width": 1360, "height": 900}
@@ -295,6 +295,22 @@ def test_status_is_announced_and_controls_have_names(browser: Browser, server: S
               || e.getAttribute('aria-labelledby'))).map(e => e.outerHTML)"""
         )
         assert unnamed == []
+
+
+def test_the_bundled_model_opens_with_a_stored_run_and_recovers(browser: Browser) -> None:
+    with Server(FAKE.parents[1] / "app.py") as real, opened(browser, real) as page:
+        wait(page, "d.done === 'true' && d.step === d.last")
+        expect(page.locator("#status")).to_contain_text("A stored run is shown.")
+        stored = stage(page, "run")
+        page.get_by_role("button", name="Irony").click()
+        expect(page.locator("#status")).to_contain_text("the words say one thing")
+        box(page, "Language").uncheck()
+        box(page, "Face").uncheck()
+        box(page, "Voice").check()
+        expect(page.locator("#status")).to_contain_text("Voice dropped")
+        page.click("#recover")
+        wait(page, f"d.done === 'true' && d.run !== '{stored}'")
+        expect(page.locator("#status")).to_contain_text("Done in")
 
 
 @pytest.mark.parametrize(("scheme", "viewport"), [("light", WIDE), ("dark", WIDE), ("light", NARROW)])

@@ -31,10 +31,20 @@ def bundled_runs() -> dict[str, str]:
     return {path.name: str(path) for path in sorted(found, key=lambda path: path.name != "corrected")}
 
 
+def named(source: str | None, others: Mapping[str, str]) -> dict[str, str]:
+    """`source` first, by its folder's name or as it is, then `others`."""
+    if source is None:
+        return dict(others)
+    name = Path(source).resolve().name if Path(source).is_dir() else source
+    return {name: source} | {k: v for k, v in others.items() if k != name}
+
+
 class Shelf:
     """Models and data sets by name; the first pair stays open, and at most three others."""
 
     def __init__(self, models: Mapping[str, str], sets: Mapping[str, str], opener: Opener = open_pipeline) -> None:
+        if not models:
+            raise ValueError(f"no model: {CHECKPOINTS} holds no run; name one with --run")
         self.models, self.sets, self.opener = dict(models), dict(sets), opener
         self._open: OrderedDict[tuple[str, str], RecoveryPipeline] = OrderedDict()
         self._lock = threading.Lock()
