@@ -36,11 +36,11 @@ def main() -> int:
     args = parser.parse_args()
     jobs = Jobs()
     try:
-        demo = build(Shelf(named(args.run, bundled_runs()), named(args.data, {"bundled": "bundled"})), jobs)
+        shelf = Shelf(named(args.run, bundled_runs()), named(args.data, {"bundled": "bundled"}))
+        serve(build(shelf, jobs), jobs, temporary)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    serve(demo, jobs, temporary)
     return 0
 
 

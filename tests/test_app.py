@@ -197,7 +197,7 @@ def test_a_run_that_is_named_comes_first_and_keeps_its_name(tmp_path: Path) -> N
     assert named(str(run), {"corrected": "ours", "paper": "b"}) == {"corrected": str(run), "paper": "b"}
     assert list(named("owner/name", {"corrected": "ours"})) == ["owner/name", "corrected"]
     assert named(None, {"corrected": "ours"}) == {"corrected": "ours"}
-    with pytest.raises(ValueError, match="no model: .* name one with --run"):
+    with pytest.raises(ValueError, match=r"no model: .* name one with --run"):
         Shelf({}, {"bundled": "bundled"})
 
 
