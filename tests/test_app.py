@@ -107,6 +107,23 @@ def test_a_link_keeps_what_is_right_and_tells_what_is_not() -> None:
     assert [text.split(":")[0] for text in refused] == ["steps", "draws"]
 
 
+#: How many values each handler of the page takes; the last of what it gives back is a status text.
+HANDLERS = {"show": 4, "draw": 3, "choose": 3, "steps": 3, "play": 9}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(sorted(HANDLERS)), st.lists(junk | st.sampled_from(["fake", "bundled", "heun"]), max_size=9))
+def test_no_handler_of_the_page_raises_whatever_it_gets(name: str, values: list[object]) -> None:
+    page = Page(Shelf({"fake": "fake"}, {"bundled": "bundled"}, FakePipeline), Jobs())
+    values = (values + [None] * 9)[: HANDLERS[name]]
+    if name == "play":
+        assert all(isinstance(status, str) for _, status in page.play(*values))
+    else:
+        options = {"keep": "model"} if name == "choose" else {}
+        answer = getattr(page, name)(*values, **options)
+        assert "<p" in str(answer[-1]) or name == "steps"
+
+
 # --- jobs, shelf, opening, watchdog, janitor --------------------------------------------------------------------------
 
 TROUBLES = [

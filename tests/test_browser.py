@@ -301,6 +301,8 @@ def test_the_bundled_model_opens_with_a_stored_run_and_recovers(browser: Browser
     with Server(FAKE.parents[1] / "app.py") as real, opened(browser, real) as page:
         wait(page, "d.done === 'true' && d.step === d.last")
         expect(page.locator("#status")).to_contain_text("A stored run is shown.")
+        for section in page.locator(".gr-accordion > .label-wrap").all():
+            section.click()
         stored = stage(page, "run")
         page.get_by_role("button", name="Irony").click()
         expect(page.locator("#status")).to_contain_text("the words say one thing")

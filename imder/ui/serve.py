@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import signal
@@ -66,7 +65,6 @@ def serve(demo: gr.Blocks, jobs: Jobs, temporary: str) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     launch(demo)
     host = "127.0.0.1" if demo.server_name in ("0.0.0.0", "localhost") else demo.server_name.strip("[]")
     watchdog = Watchdog(lambda: answers(host, demo.server_port, timeout=2.0)).start()
