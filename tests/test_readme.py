@@ -1,0 +1,59 @@
+"""What the README promises: its example and commands run, its front matter is a Space's, its figures are the model's."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imder import hub
+from imder.evaluation.evaluate import weights_digest
+from imder.evaluation.rows import read_rows
+from imder.plots import prediction_error, recovery_error
+from imder.ui.measured import PATH
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_librarys_example_runs(capsys):
+    code = re.search(r"```python\n(.+?)```", README, re.DOTALL)[1]
+    exec(compile(code, "README.md", "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert "(16, 32, 48)" in said
+    assert said[-1] == "Recovery"
+
+
+def test_the_front_matter_agrees_with_the_requirements():
+    head = README.split("---\n")[1]
+    wanted = (ROOT / "requirements.txt").read_text()
+    assert f"gradio=={re.search(r'sdk_version: (.+)', head)[1]}" in wanted
+    assert "torch==2.13.0\n" in wanted
+    assert (ROOT / re.search(r"app_file: (.+)", head)[1]).is_file()
+
+
+def test_the_stored_rows_are_of_the_bundled_model_and_their_figures_hold_every_pattern():
+    rows = read_rows(PATH, pytest.fail)
+    assert {row["run"] for row in rows} == {f"corrected@{weights_digest(hub.BUNDLED)}"}
+    assert {trace.name for trace in prediction_error(rows).data} >= {"IMDer, 8 draws", "zero fill"}
+    assert all(len(trace.y) == 9 for trace in recovery_error(rows).data)
+
+
+@pytest.mark.parametrize("command", re.findall(r"`python -m imder (\w+)", README))
+def test_every_command_of_the_readme_explains_itself(command):
+    done = subprocess.run([sys.executable, "-m", "imder", command, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "usage: python -m imder" in done.stdout
+
+
+def test_a_users_mistake_is_one_line_and_no_trace():
+    done = subprocess.run(
+        [sys.executable, "-m", "imder", "evaluate", "--run", "nowhere", "--out", "rows.jsonl"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert not (ROOT / "rows.jsonl").exists()
