@@ -1,4 +1,4 @@
-"""What the README promises: its example and commands run, its front matter is a Space's, its figures are the model's."""
+"""What the README promises: examples and commands run, a Space finds its head, the figures are the model's."""
 
 from __future__ import annotations
 
