@@ -38,7 +38,7 @@ def template(figure: go.Figure, *, x: str, height: int) -> go.Figure:
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
         hovermode="closest",
     )
-    figure.update_xaxes(title=x, automargin=True, **axis)
+    figure.update_xaxes(title={"text": x, "font": {"size": 13}}, automargin=True, **axis)
     figure.update_yaxes(automargin=True, autorange="reversed", **axis)
     return figure
 
