@@ -545,7 +545,7 @@ def test_no_trace_of_a_job_stays_on_disk(server: Server) -> None:
 
 def test_sigterm_ends_streams_with_a_sentence_and_exits_with_zero() -> None:
     with Server() as running:
-        play, told = running.function("play"), []
+        play, told, listening = running.function("play"), [], threading.Semaphore(0)
 
         def watch(i: int) -> None:
             body = {
@@ -556,14 +556,17 @@ def test_sigterm_ends_streams_with_a_sentence_and_exits_with_zero() -> None:
             url = f"{running.url}/gradio_api/queue/data?session_hash=w{i}"
             try:
                 with httpx.stream("GET", url, timeout=20) as stream:
-                    told.append("".join(stream.iter_lines()))
+                    lines = stream.iter_lines()
+                    first = next(lines)
+                    listening.release()
+                    told.append(first + "".join(lines))
             except httpx.TransportError as error:
                 told.append(repr(error))
 
         watchers = [threading.Thread(target=watch, args=(i,)) for i in range(6)]
         for thread in watchers:
             thread.start()
-        time.sleep(2)
+        assert all(listening.acquire(timeout=20) for _ in watchers)
         began = time.monotonic()
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(20) == 0

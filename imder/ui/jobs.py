@@ -76,8 +76,11 @@ class Jobs:
         [result] = self.run(once)
         return result
 
-    def drain(self, seconds: float, quiet: float = 0.5) -> None:
-        """Ends what runs and waits until nothing has run for `quiet` seconds, `seconds` at most."""
+    def drain(self, seconds: float, quiet: float = 1.5) -> None:
+        """Ends what runs and waits until nothing has run for `quiet` seconds, `seconds` at most.
+
+        What waits in the queue is let in one by one and ends at once: `quiet` leaves a busy machine time for that.
+        """
         self.closing.set()
         until, idle_since = time.monotonic() + seconds, time.monotonic()
         while time.monotonic() < until:
