@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from imder.modality import MODALITIES, NAMES
+from imder.modality import NAMES
 from imder.pipeline import Recovery, RecoveryPipeline, RecoveryStart
 from imder.ui.controls import Controls, controls_column, good, said, sample_choices, told_examples, trouble
 from imder.ui.jobs import Jobs, Refused
@@ -85,8 +85,10 @@ class Page:
     def sample(self, pipeline: RecoveryPipeline, sample: object, drop: object) -> tuple[dict[str, Any], str]:
         """The stage's sample panel and the status."""
         request = validate(pipeline, sample=sample, drop=drop)
-        dropped = _listed(k for k in MODALITIES if k not in request.available)
-        return sample_of(pipeline, request), said(f"{dropped} dropped. Press Recover to bring it back.")
+        them = "it" if len(request.missing) == 1 else "them"
+        return sample_of(pipeline, request), said(
+            f"{_listed(request.missing)} dropped. Press Recover to bring {them} back."
+        )
 
     def show(self, model: object, data: object, sample: object, drop: object) -> tuple[Any, ...]:
         """Another sample or other dropped modalities: stage, status."""
