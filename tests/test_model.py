@@ -177,7 +177,7 @@ def test_score_loss_reaches_every_parameter_of_its_network_and_no_other(preset):
     model = small(preset, condition_dropout=0.0).train()
     mask = torch.tensor([[1, 0, 0], [0, 0, 1], [1, 0, 1], [1, 0, 1]]).bool()
     model.score_loss("audio", latents_of(), mask, everything(), torch.Generator().manual_seed(0)).mean().backward()
-    mine = {id(p) for p in model.score_parameters("audio")}
+    mine = {id(p) for p in model.score_modules("audio").parameters()}
     for name, p in model.named_parameters():
         assert (p.grad is not None) == (id(p) in mine), name
 

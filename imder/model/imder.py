@@ -134,10 +134,11 @@ class IMDer(nn.Module):
 
     # Scores ----------------------------------------------------------------------------------------------------------
 
-    def score_parameters(self, k: str) -> list[nn.Parameter]:
-        """What the training of s_k updates: its network and the fusion of the pair it is conditioned on."""
+    def score_modules(self, k: str) -> nn.ModuleDict:
+        """What the training of s_k updates, under the model's names: its network and the fusion of the other two."""
         pair = next(name for name in self.pairs if k not in name.split("_"))
-        return [*self.scores[k].parameters(), *self.pairs[pair].parameters()]
+        own = {"scores": nn.ModuleDict({k: self.scores[k]}), "pairs": nn.ModuleDict({pair: self.pairs[pair]})}
+        return nn.ModuleDict(own)
 
     def condition(self, k: str, latents: Latents, available: Tensor) -> tuple[Tensor, Tensor]:
         """The fused condition of s_k (B, D, L) from the available others, and which rows have one (B,) bool."""

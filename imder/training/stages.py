@@ -346,13 +346,7 @@ def score(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor]
         return float(torch.cat(found).mean())
 
     linear = {} if model.linear is None else {"linear_loss": measure(model.linear_loss)}
-    pair = next(name for name in model.pairs if which not in name.split("_"))  # fuses the other two
-    modules = nn.ModuleDict(
-        {
-            "scores": nn.ModuleDict({which: model.scores[which]}),
-            "pairs": nn.ModuleDict({pair: model.pairs[pair]}),
-        }
-    )
+    modules = model.score_modules(which)
     job = Job(
         name=f"score-{which}",
         modules=modules,
