@@ -268,17 +268,3 @@ def store_run(items: Iterable[Message]) -> bytes:
     """A run as compressed JSON, the same bytes for the same messages."""
     text = json.dumps(list(items), separators=(",", ":"), allow_nan=False)
     return gzip.compress(text.encode("utf-8"), compresslevel=9, mtime=0)
-
-
-def stored_run(path: Path) -> Message:
-    """The bundle that `store_run` wrote; it rests at the last step.
-
-    Raises ValueError naming the file if it cannot be read.
-    """
-    try:
-        items = json.loads(gzip.decompress(Path(path).read_bytes()))
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: not a stored run ({error}); expected JSON messages, compressed with gzip") from None
-    if not isinstance(items, list) or not all(isinstance(item, dict) and "kind" in item for item in items):
-        raise ValueError(f"{path}: not a stored run; expected a list of messages, each with a kind")
-    return bundle(items, rest=True)
