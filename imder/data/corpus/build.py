@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
 import struct
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -108,13 +110,19 @@ def label(rng: np.random.Generator, sentence: Sentence, delivery: Delivery) -> f
 
 
 def _worker(function: Callable, tasks: Sequence, pipe: Connection) -> None:
-    for task in tasks:
-        try:
-            pipe.send(function(task))
-        except ValueError as error:
-            pipe.send(error)
-            break
-    pipe.close()
+    """Sends a result a task. librosa's compiled functions are cached in a folder of this process's own.
+
+    Two processes that fill one numba cache at once can leave a function in it that crashes whoever loads it.
+    """
+    with tempfile.TemporaryDirectory(prefix="imder-numba-") as cache:
+        os.environ["NUMBA_CACHE_DIR"] = cache  # read when librosa is imported, which is later
+        for task in tasks:
+            try:
+                pipe.send(function(task))
+            except ValueError as error:
+                pipe.send(error)
+                break
+        pipe.close()
 
 
 def _spread(function: Callable, tasks: Sequence, done: Callable[[], object], *, processes: int = PROCESSES) -> list:
