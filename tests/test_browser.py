@@ -46,7 +46,7 @@ def opened(browser: Browser, server: Server, query: str = "", **options: object)
             complaints.append(f"foreign: {url}")
 
     page.on("request", lambda request: origin(request.url))
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(90_000)  # a machine that has just installed everything can stall; nothing here is timed
     page.goto(f"{server.url}/{query}")
     page.wait_for_selector("#stage:not([data-sample=''])")
     yield page
@@ -57,6 +57,9 @@ def opened(browser: Browser, server: Server, query: str = "", **options: object)
 def stage(page: Page, name: str) -> str:
     """A data attribute of the stage."""
     return page.get_attribute("#stage", f"data-{name}")
+
+
+expect.set_options(timeout=30_000)
 
 
 def wait(page: Page, condition: str) -> None:
