@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 from fake_pipeline import MOODS, SLOW_SEED
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from server import FAKE, Server
 
 NARROW = {"width": 390, "height": 844}
@@ -46,11 +47,13 @@ def opened(browser: Browser, server: Server, query: str = "", **options: object)
             complaints.append(f"foreign: {url}")
 
     page.on("request", lambda request: origin(request.url))
-    page.set_default_timeout(90_000)  # a machine that has just installed everything can stall; nothing here is timed
+    page.set_default_timeout(30_000)
     page.goto(f"{server.url}/{query}")
     page.wait_for_selector("#stage:not([data-sample=''])")
-    yield page
-    context.close()
+    try:
+        yield page
+    finally:
+        context.close()
     assert complaints == []
 
 
@@ -63,8 +66,16 @@ expect.set_options(timeout=30_000)
 
 
 def wait(page: Page, condition: str) -> None:
-    """Waits for a condition on the stage's data attributes, `d`."""
-    page.wait_for_function(f"() => {{ const d = document.getElementById('stage').dataset; return {condition}; }}")
+    """Waits for a condition on the stage's data attributes, `d`; a failure tells what the page shows instead."""
+    try:
+        page.wait_for_function(f"() => {{ const d = document.getElementById('stage').dataset; return {condition}; }}")
+    except PlaywrightTimeout:
+        shown = page.evaluate(
+            """() => ({stage: {...document.getElementById('stage').dataset},
+            status: document.getElementById('status').innerText,
+            numbers: [...document.querySelectorAll('input[type=number]')].map((input) => input.value)})"""
+        )
+        pytest.fail(f"never true: {condition}; the page shows {shown}")
 
 
 def box(page: Page, name: str) -> Locator:
@@ -73,9 +84,15 @@ def box(page: Page, name: str) -> Locator:
 
 
 def advanced(page: Page, **values: object) -> None:
-    """Opens Advanced if need be and fills in numbers."""
+    """Opens Advanced if need be and fills in numbers.
+
+    When an accordion opens, Gradio draws its fields and a little later gives each its stored value once more, which
+    undoes what was filled in between: a program is quick enough for that, a visitor is not.
+    """
     if not page.locator("#steps input").is_visible():
         page.get_by_role("button", name="Advanced").click()
+        page.wait_for_selector("#steps input[type=number]")
+        page.wait_for_timeout(1000)
     for name, value in values.items():
         page.fill(f"#{name} input[type=number]", str(value))
         page.press(f"#{name} input[type=number]", "Tab")
