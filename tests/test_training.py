@@ -28,9 +28,9 @@ from imder.training import TrainingConfig, checkpoint, train
 from imder.training import run as run_module
 from imder.training.checkpoint import Checkpoints, DamagedError, locked, read_folder, write_folder
 from imder.training.config import QUICK
-from imder.training.loop import Interrupted
+from imder.training.loop import Interrupted, Job, Reporter, fit
 from imder.training.run import WORK, Complete
-from imder.training.stages import Bench, fit_readout, phases, squared_error
+from imder.training.stages import Bench, _wanted, fit_readout, phases, squared_error
 
 WIDTHS = {"text": 7, "audio": 5, "vision": 6}
 TINY = {
@@ -343,3 +343,70 @@ def test_padding_does_not_count_in_an_error():
     x[0, :, 2:] = 100.0
     assert squared_error(x, truth, valid, 2).tolist() == [1.0, 1.0]
     assert squared_error(x.transpose(1, 2), truth.transpose(1, 2), valid, 1).tolist() == [1.0, 1.0]
+
+
+def test_a_run_starts_from_another(data, whole, tmp_path):
+    """Stage 1 and the score networks are taken over bit by bit; D_k and T_k are learnt anew."""
+    out = tmp_path / "again"
+    train(data, out, dataclasses.replace(SHORT, recover_epochs=2), model=TINY, start=str(whole))
+    before, after = hub.load_run(whole).model.state_dict(), hub.load_run(out).model.state_dict()
+    same = {name for name, x in after.items() if torch.equal(x, before[name])}
+    assert {name for name in after if name.startswith(("encoders.", "readouts.", "scores.", "pairs."))} <= same
+    assert not {name for name in after if name.startswith("fusion.") and name.endswith("weight")} <= same
+    origin = hub.load_run(out).info["training"]["from"]
+    assert origin["run"] == "run"
+    assert len(origin["weights"]) == 16
+    assert origin["weights"] in (out / hub.CARD).read_text()
+    rows = [json.loads(line) for line in (out / hub.LOG).read_text().splitlines()]
+    assert {row["stage"] for row in rows} == {"3"}
+
+
+def test_another_preset_takes_stage_1_alone(data, whole, tmp_path):
+    out = tmp_path / "paper"
+    train(data, out, dataclasses.replace(SHORT, preset="paper"), model=TINY, start=str(whole))
+    before, after = hub.load_run(whole).model.state_dict(), hub.load_run(out).model.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in after if name.startswith(("encoders.", "latent_")))
+    assert any(not torch.equal(after[name], before[name]) for name in after if name.startswith("scores."))
+
+
+@pytest.mark.parametrize(
+    ("changes", "model", "words"),
+    [({"limit": 12}, TINY, "another limit"), ({}, TINY | {"latent_channels": 16, "channels": (16,) * 4}, "differs")],
+)
+def test_a_start_that_does_not_fit_is_refused(data, whole, tmp_path, changes, model, words):
+    with pytest.raises(ValueError, match=words):
+        train(data, tmp_path / "out", dataclasses.replace(SHORT, **changes), model=model, start=str(whole))
+
+
+def test_weights_that_training_makes_worse_are_not_kept(tmp_path):
+    """With `start` the weights before the first update are judged too."""
+    module = torch.nn.Linear(1, 1)
+    first = {name: x.clone() for name, x in module.state_dict().items()}
+    job = Job(
+        name="worse",
+        modules=torch.nn.ModuleDict({"only": module}),
+        groups=[{"params": list(module.parameters()), "lr": 0.1, "weight_decay": 0.0}],
+        losses=lambda rows, generator: module(torch.ones(len(rows), 1))[:, 0],
+        validate=lambda: {"distance": float((module.weight - first["weight"]).abs().sum().detach())},
+        ids=["a", "b"],
+        batch=2,
+        updates=4,
+        every=2,
+        start=True,
+    )
+    kept, meta = fit(job, 0, Checkpoints(tmp_path), 60.0, Reporter(lambda message: None, lambda: False))
+    assert meta["best_step"] == 0
+    assert [row["update"] for row in meta["rows"]] == [0, 2, 4]
+    assert all(torch.equal(kept[f"only.{name}"], x) for name, x in first.items())
+
+
+def test_the_mean_of_draws_is_learnt_from_too(data):
+    """A pass holds `train_draws` recoveries of every clip, all with the pass's pattern, each of a seed of its own."""
+    config = dataclasses.replace(SHORT, train_draws=3)
+    bench = Bench(FeatureSet.open(data), config, TINY, Path("unused"))
+    _, rows, available, seeds = _wanted(bench, "1")
+    assert len(rows) == 72
+    assert len(set(seeds)) == 72
+    assert torch.equal(rows.view(3, 24)[0], rows.view(3, 24)[2])
+    assert torch.equal(available.view(3, 24, 3)[0], available.view(3, 24, 3)[1])
+    assert not set(seeds) & set(_wanted(bench, "0")[3])

@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="run folder; an unfinished training in it is continued")
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
     parser.add_argument("--model", default="{}", metavar="JSON", help="fields of the model that differ from the preset")
+    parser.add_argument(
+        "--from", dest="start", metavar="RUN", help="take stage 1 (and equal score networks) from a run"
+    )
     add_flags(parser)
 
 
@@ -28,7 +31,13 @@ def main(args: argparse.Namespace) -> int:
     config = from_flags(args)
     try:
         metrics = train(
-            args.data, args.out, config, model=_overrides(args.model), half=args.half, command=command_of(args, config)
+            args.data,
+            args.out,
+            config,
+            model=_overrides(args.model),
+            half=args.half,
+            command=command_of(args, config),
+            start=args.start,
         )
     except Complete as there:
         print(f"{there}; nothing was changed")
@@ -56,8 +65,8 @@ def _overrides(text: str) -> dict[str, Any]:
 def command_of(args: argparse.Namespace, config: TrainingConfig) -> str:
     """The command as a reader would type it; of absolute paths the last part only."""
     words = ["python", "-m", "imder", "train"]
-    for name, path in (("data", args.data), ("out", args.out)):
-        words += [f"--{name}", Path(path).name if Path(path).is_absolute() else path]
+    for name, path in (("data", args.data), ("from", args.start), ("out", args.out)):
+        words += [] if path is None else [f"--{name}", Path(path).name if Path(path).is_absolute() else path]
     words += ["--preset", config.preset]
     words += ["--quick"] * args.quick + ["--half"] * args.half
     for name, value in config.essential.items():

@@ -43,7 +43,8 @@ class TrainingConfig:
     ema: float = _number(0.999, "stage 2: decay of the averaged weights", 0, 0.999999)
     # Stage 3: D_k and T_k on recovered features.
     passes: int = _number(4, "stage 3: draws of every training clip, each with a random pattern", 1)
-    valid_draws: int = _number(1, "stage 3: draws of every validation clip and pattern", 1)
+    train_draws: int = _number(4, "stage 3: recoveries a draw; D_k learns from one and from their mean", 1, 64)
+    valid_draws: int = _number(4, "stage 3: draws of every validation clip and pattern", 1)
     recover_epochs: int = _number(8, "stage 3: epochs of D_k and T_k", 1)
     reconstruct_lr: float = _number(1e-3, "stage 3: learning rate of D_k", 1e-9, 1)
     fusion_lr: float = _number(3e-4, "stage 3: learning rate of T_k", 1e-9, 1)
@@ -82,6 +83,8 @@ QUICK: dict[str, Any] = {
     "score_valid": 75,
     "ema": 0.97,
     "passes": 1,
+    "train_draws": 2,
+    "valid_draws": 1,
     "recover_epochs": 1,
 }
 

@@ -48,6 +48,7 @@ class Job:
     clip: float = 1.0
     ema: float = 0.0
     best: bool = True  # keep the best weights by validation, else the last
+    start: bool = False  # the weights before the first update are judged too
     before: Callable[[], None] = field(default=lambda: None)  # sets train and eval modes
 
 
@@ -146,7 +147,7 @@ def fit(job: Job, seed: int, checkpoints: Checkpoints, interval: float, report: 
         total, count = meta["loss"]
         row = {
             "update": meta["step"],
-            "loss": total / max(1, count),
+            "loss": total / count if count else None,
             "valid": figures,
             "lr": optimiser.param_groups[0]["lr"],
         }
@@ -156,6 +157,8 @@ def fit(job: Job, seed: int, checkpoints: Checkpoints, interval: float, report: 
         report.tell({"row": row})
 
     started, saved_at, training = time.monotonic(), time.monotonic(), False
+    if job.start and not meta["rows"]:
+        judge()
     while meta["step"] < job.updates:
         if not training:
             job.modules.train()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import shutil
 import signal
@@ -20,6 +21,7 @@ from imder.modality import MODALITIES, PATTERNS, symbols
 from imder.samplers import get_sampler
 from imder.training.checkpoint import DamagedError, locked
 from imder.training.config import TrainingConfig
+from imder.training.inherit import inherit
 from imder.training.loop import Interrupted, Reporter
 from imder.training.pool import run_jobs
 from imder.training.progress import Progress
@@ -41,10 +43,12 @@ def train(
     model: dict[str, Any] | None = None,
     half: bool = False,
     command: str = "",
+    start: str | None = None,
 ) -> dict[str, Any]:
     """Trains into the folder `out` and returns the metrics.
 
-    `model`: fields of ModelConfig that differ from the preset. Raises Complete when `out` holds a complete run,
+    `model`: fields of ModelConfig that differ from the preset; `start`: a run whose stage 1, and whose score networks
+    where the recipe is the same, are taken over. Raises Complete when `out` holds a complete run,
     Interrupted after SIGINT or SIGTERM with the state saved, ValueError for anything else that a person can mend.
     """
     out, overrides = Path(out), model or {}
@@ -54,6 +58,7 @@ def train(
         "fingerprint": feature_set.fingerprint,
         "config": dataclasses.asdict(config),
         "model": overrides,
+        "from": None if start is None else origin(start),
     }
     work = out / WORK
     _check_folder(out, plan)
@@ -62,6 +67,8 @@ def train(
         bench = Bench(feature_set, config, overrides, work)
         model_config = bench.model_config()  # refuses bad overrides before anything is computed
         sizes = {split: len(part) for split, part in bench.features.items()}
+        if start is not None and not (work / "results" / "encode").exists():
+            inherit(bench, hub.load(start))
         progress = _progress(bench, out, sizes, _evaluations(model_config))
         try:
             for phase in phases(config):
@@ -70,7 +77,7 @@ def train(
                     run_jobs(work, jobs, config.workers, lock, progress.hear, stopping)
                 else:
                     _run_here(bench, jobs, progress, stopping)
-            metrics = _finish(bench, out, progress, half, command)
+            metrics = _finish(bench, out, progress, half, command, plan["from"])
         except Interrupted:
             raise Interrupted(progress.where()) from None
         finally:
@@ -104,10 +111,20 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
 # The run folder.
 
 
+def origin(start: str) -> dict[str, str]:
+    """Which run a training starts from: its name, the seal of its weights and the command that trained it."""
+    run = hub.load(start)
+    if run.notice:
+        raise ValueError(f"from: {run.notice}")
+    weights = hashlib.sha256((run.folder / hub.WEIGHTS).read_bytes()).hexdigest()[:16]
+    return {"run": Path(start).name, "weights": weights, "command": run.info["training"]["command"]}
+
+
 def _essence(plan: dict[str, Any]) -> dict[str, Any]:
     """What must be equal for two trainings to be the same one, flat."""
     config = TrainingConfig(**plan["config"]).essential
-    return config | {"data": plan["fingerprint"]} | {f"model {name}": value for name, value in plan["model"].items()}
+    start = {"from": plan["from"]} if plan["from"] else {}
+    return config | {"data": plan["fingerprint"]} | start | {f"model {name}": x for name, x in plan["model"].items()}
 
 
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:
@@ -167,7 +184,9 @@ def _evaluations(model_config: Any) -> int:
 # The end.
 
 
-def _finish(bench: Bench, out: Path, progress: Progress, half: bool, command: str) -> dict[str, Any]:
+def _finish(
+    bench: Bench, out: Path, progress: Progress, half: bool, command: str, start: dict[str, str] | None
+) -> dict[str, Any]:
     scores = [f"score-{k}" for k in MODALITIES]
     torch.set_num_threads(1)
     model = bench.model("encode", *scores, "recover")
@@ -199,7 +218,12 @@ def _finish(bench: Bench, out: Path, progress: Progress, half: bool, command: st
         "n_valid": len(bench.features["valid"]),
     }
     essence = _essence(
-        {"config": dataclasses.asdict(bench.config), "fingerprint": data.fingerprint, "model": bench.overrides}
+        {
+            "config": dataclasses.asdict(bench.config),
+            "fingerprint": data.fingerprint,
+            "model": bench.overrides,
+            "from": start,
+        }
     )
     training = {
         "config": bench.config.essential,
@@ -208,6 +232,8 @@ def _finish(bench: Bench, out: Path, progress: Progress, half: bool, command: st
         "command": command,
         "seconds": round(sum(metrics["seconds"].values()), 1),
     }
+    if start:
+        training["from"] = start
     hub.save_run(
         out,
         model,
@@ -222,6 +248,13 @@ def _finish(bench: Bench, out: Path, progress: Progress, half: bool, command: st
     return metrics
 
 
+def _origin_lines(start: dict[str, str] | None) -> list[str]:
+    if not start:
+        return []
+    return ["", f"Stage 1, and score networks of the same recipe, come from `{start['run']}` (weights "
+            f"{start['weights']}), trained by `{start['command']}`."]  # fmt: skip
+
+
 def card(metrics: dict[str, Any], training: dict[str, Any], note: str) -> str:
     """What the training measured, as the body of the model card."""
     command = f"`{training['command']}`" if training["command"] else "`imder.training.train`"
@@ -231,6 +264,7 @@ def card(metrics: dict[str, Any], training: dict[str, Any], note: str) -> str:
         "",
         f"By {command}, which chose weights on these same clips; {training['seconds'] / 60:.0f} minutes of one core "
         "in all. Figures on the test split come from `python -m imder evaluate`.",
+        *_origin_lines(training.get("from")),
         "",
         "| available | MAE, recovered | MAE, zero fill |",
         "|---|---|---|",

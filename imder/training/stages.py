@@ -316,6 +316,7 @@ def fuse(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor],
         groups=[{"params": list(modules.parameters()), "lr": config.fuse_lr, "weight_decay": config.fuse_decay}],
         losses=losses,
         validate=lambda: {"mae": complete_mae(model, valid)},
+        start=True,
         **_epochs(bench, config.fuse_epochs),
     )
     return _fit(bench, job, report)
@@ -382,7 +383,9 @@ def _wanted(bench: Bench, which: str) -> tuple[str, Tensor, Tensor, list[int]]:
         count = len(bench.features["train"])
         generator = torch.Generator().manual_seed(noise_seed(config.seed, "patterns", which))
         pattern, rows = torch.sort(torch.randint(len(masks), (count,), generator=generator), stable=True)
-        draw, split = torch.full((count,), int(which)), "train"
+        pattern, rows = pattern.repeat(config.train_draws), rows.repeat(config.train_draws)
+        draw = torch.arange(config.train_draws).repeat_interleave(count) + int(which) * config.train_draws
+        split = "train"
     ids = bench.features[split].ids
     seeds = [
         noise_seed(config.seed, "draws", split, ids[r], d) for r, d in zip(rows.tolist(), draw.tolist(), strict=True)
@@ -446,7 +449,10 @@ def recover(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tenso
     model = bench.model("encode", "fuse", dropout=config.fuse_dropout, output_dropout=config.fuse_dropout)
     train, valid = bench.latents(model, "train"), bench.latents(model, "valid")
     drawn = [load_draws(bench, str(i)) for i in range(config.passes)]
-    place = torch.stack([torch.argsort(d.rows) for d in drawn])  # (passes, N): where a clip's draw stands
+    count, several = len(train), config.train_draws
+    place = torch.stack([torch.argsort(d.rows[:count]) for d in drawn])  # (passes, N): where a clip's first draw stands
+    # (passes, draws, N, D, L); every draw of a pass has the same order of clips
+    values = {k: [d.values[k].unflatten(0, (several, count)) for d in drawn] for k in MODALITIES}
     judged = load_draws(bench, "valid")
 
     def losses(rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -454,15 +460,25 @@ def recover(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tenso
         frames = mask.shape[1]
         chosen = torch.randint(config.passes, (len(rows),), generator=generator).tolist()
         whole = torch.rand(len(rows), generator=generator) < config.complete
-        where = [(drawn[p], int(place[p, r])) for p, r in zip(chosen, rows.tolist(), strict=True)]
-        available = torch.stack([d.available[i] for d, i in where]) | whole[:, None]
-        latents = {k: torch.stack([d.values[k][i, :, :frames] for d, i in where]) for k in MODALITIES}
-        latents = {k: torch.where(whole[:, None, None], truth[k], z) for k, z in latents.items()}
-        refined = refine(model, latents, available, mask)
+        where = [(p, int(place[p, r])) for p, r in zip(chosen, rows.tolist(), strict=True)]
+        available = torch.stack([drawn[p].available[i] for p, i in where]) | whole[:, None]
+        own = torch.randint(several, (len(rows),), generator=generator).tolist()
+        many = int(torch.randint(min(2, several), several + 1, (), generator=generator))
+
+        def batch(pick: Callable[[Tensor, int], Tensor]) -> dict[str, Tensor]:
+            found = {}
+            for k in MODALITIES:
+                z = torch.stack([pick(values[k][p][:, i, :, :frames], n) for n, (p, i) in enumerate(where)])
+                found[k] = torch.where(whole[:, None, None], truth[k], z)
+            return refine(model, found, available, mask)
+
+        refined = batch(lambda draws, n: draws[own[n]])
         total = (model.predict(refined, mask) - label).abs()
-        for k, has in zip(MODALITIES, available.T, strict=True):
-            error = squared_error(model.unit(k, refined[k]), model.unit(k, truth[k]), mask, 2)
-            total = total + config.reconstruct_weight * error * ~has
+        kinds = [refined] if several == 1 else [refined, batch(lambda draws, n: draws[:many].mean(0))]
+        for kind in kinds:
+            for k, has in zip(MODALITIES, available.T, strict=True):
+                error = squared_error(model.unit(k, kind[k]), model.unit(k, truth[k]), mask, 2)
+                total = total + config.reconstruct_weight * error * ~has
         return total
 
     modules = nn.ModuleDict({"reconstructors": model.reconstructors, "fusion": model.fusion})
@@ -476,6 +492,7 @@ def recover(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tenso
         groups=[group | {"weight_decay": config.recover_decay} for group in groups],
         losses=losses,
         validate=lambda: recovered_figures(model, valid, judged),
+        start=True,
         **_epochs(bench, config.recover_epochs),
     )
     return _fit(bench, job, report)
