@@ -1,0 +1,118 @@
+"""From the click on Recover to the first frame and to the end, read in a real browser: `python benchmarks/click.py`.
+
+Starts `app.py` with the bundled model and Chromium on the same machine, so both share its cores. Prints one JSON
+object a figure: the median over the clicks, milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+MISSING = {"two": ("Voice", "Face"), "one": ("Face",)}  # the page opens with a run whose face is dropped
+
+#: Times at which the stage's attributes say that a new run has a first step, and that it is done.
+WATCH = """() => {
+  const stage = document.getElementById('stage'), before = stage.dataset.run;
+  window.seen = {};
+  new MutationObserver((_, observer) => {
+    if (stage.dataset.run === before || stage.dataset.run === '') return;
+    window.seen.first ??= performance.now();
+    if (stage.dataset.done === 'true') { window.seen.done = performance.now(); observer.disconnect(); }
+  }).observe(stage, {attributes: true});
+  document.getElementById('recover').addEventListener(
+    'click', () => { window.seen.click = performance.now(); }, {once: true, capture: true});
+}"""
+
+
+@contextmanager
+def app() -> Iterator[tuple[str, float]]:
+    """The page in its own process: (address, seconds from the start to the first answer)."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "app.py"], cwd=ROOT, env=os.environ | settings, stdout=subprocess.DEVNULL
+    )
+    try:
+        while True:
+            if process.poll() is not None:
+                raise RuntimeError(f"app.py ended with exit status {process.returncode}")
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}", time.monotonic() - began
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def choose(page: Page, dropped: tuple[str, ...]) -> None:
+    """Drops these and nothing else, in an order in which never all three or none are dropped."""
+    for wanted in (True, False):
+        for name in ("Language", "Voice", "Face"):
+            box = page.get_by_role("checkbox", name=name, exact=True)
+            if (name in dropped) is wanted and box.is_checked() is not wanted:
+                box.click()
+    page.wait_for_function("document.getElementById('status').innerText.includes('dropped')")
+    page.wait_for_timeout(1000)
+
+
+def clicks(page: Page, count: int) -> dict[str, list[float]]:
+    """Milliseconds from each click to the first frame and to the end."""
+    found: dict[str, list[float]] = {"first": [], "done": []}
+    for _ in range(count):
+        page.evaluate(WATCH)
+        page.click("#recover")
+        page.wait_for_function("window.seen.done")
+        seen = page.evaluate("window.seen")
+        for name, values in found.items():
+            values.append(seen[name] - seen["click"])
+        page.wait_for_timeout(2500)  # the played steps end: the next click meets an idle page
+    return found
+
+
+def main() -> int:
+    """Prints the rows."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--clicks", type=int, default=5, help="clicks with one and with two missing (default 5)")
+    args = parser.parse_args()
+    with app() as (url, seconds), sync_playwright() as playwright:
+        print(json.dumps({"bench": "click", "name": "start_s", "value": round(seconds, 2)}))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        page = browser.new_page(viewport={"width": 1440, "height": 950})
+        page.goto(url)
+        page.wait_for_selector("#stage:not([data-sample=''])")
+        for name, dropped in MISSING.items():
+            choose(page, dropped)
+            for moment, values in clicks(page, args.clicks).items():
+                row = {
+                    "bench": "click",
+                    "name": f"{moment}_ms_{name}_missing",
+                    "value": round(statistics.median(values)),
+                }
+                print(json.dumps(row | {"least": round(min(values)), "most": round(max(values)), "n": len(values)}))
+        browser.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
