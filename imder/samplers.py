@@ -4,7 +4,8 @@
 
 `estimate(x, t)` is one network evaluation, `x` (B, D, L) the state at ts[0], `ts` a decreasing time grid, `noise()`
 fresh standard normal noise of x's shape. With `tweedie` the result is the denoised estimate at the last time; without
-it (the published code) the last step is taken like the others.
+it (the published code) the last step is taken like the others. They raise ValueError for a grid that does not decrease
+and SamplingError where a state or result is not finite.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Noise:
     """Standard normal noise (B, D, L), a generator for each sample: a sample does not depend on its batch."""
 
     def __init__(self, seeds: Sequence[int], channels: int, frames: int) -> None:
+        if not len(seeds):
+            raise ValueError("seeds: none were given; a batch needs at least one row")
         self.generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
         self.shape = (frames, channels)
 
@@ -71,15 +74,33 @@ def check_steps(steps: object) -> int:
     return int(steps)
 
 
+def check_grid(ts: Sequence[float]) -> None:
+    """Raises ValueError unless the times are finite, above 0 and decrease strictly."""
+    if not len(ts):
+        raise ValueError("time grid: it is empty; at least one time is needed")
+    for i, t in enumerate(ts):
+        if not (math.isfinite(t) and t > 0):
+            raise ValueError(f"time grid: entry {i} is {t}; a finite number above 0 is needed")
+        if i and t >= ts[i - 1]:
+            raise ValueError(f"time grid: entry {i} is {t}, not below the {ts[i - 1]} before it; times must decrease")
+
+
 def _check(x: Tensor, index: int, std: float) -> None:
     if not torch.isfinite(x).all():
         raise SamplingError(f"the state stopped being finite at step {index}, noise level {std:.4g}")
+
+
+def _end(x: Tensor, total: int, std: float, nfe: int) -> Step:
+    """The last step with the result x, which was made at noise level std."""
+    _check(x, total - 1, std)
+    return Step(total, total, 0.0, 0.0, x, x, None, nfe)
 
 
 def euler_maruyama(
     estimate: Estimator, sde: VESDE, x: Tensor, ts: Sequence[float], noise: NoiseFn, tweedie: bool = True
 ) -> Iterator[Step]:
     """The reverse SDE by Euler-Maruyama (Song et al. 2021, Eq. 6); the published sampler is its linear grid."""
+    check_grid(ts)
     total, result, dt = len(ts), x, 0.0
     gaps = [a - b for a, b in itertools.pairwise(ts)]
     even = total > 2 and max(gaps) - min(gaps) < 1e-5  # an even grid has one step length, whatever rounding makes of it
@@ -94,13 +115,14 @@ def euler_maruyama(
             result = here.denoised if tweedie else mean
         else:
             x = mean + sde.diffusion(t) * math.sqrt(dt) * noise()
-    yield Step(total, total, 0.0, 0.0, result, result, None, total)
+    yield _end(result, total, sde.std(ts[-1]), total)
 
 
 def heun(
     estimate: Estimator, sde: VESDE, x: Tensor, ts: Sequence[float], noise: NoiseFn, tweedie: bool = True
 ) -> Iterator[Step]:
     """Heun on the probability-flow ODE in the noise level, dx/dstd = (x - D) / std (Karras et al. 2022, Alg. 1)."""
+    check_grid(ts)
     total, nfe = len(ts), 0
     stds = [sde.std(t) for t in ts]
     for i, (t, std) in enumerate(zip(ts, stds, strict=True)):
@@ -115,13 +137,13 @@ def heun(
         nfe += 1
         x = x + h * 0.5 * (slope + (ahead - there.denoised) / stds[i + 1])
         _check(x, i, std)
-    result = here.denoised if tweedie else x
-    yield Step(total, total, 0.0, 0.0, result, result, None, nfe)
+    yield _end(here.denoised if tweedie else x, total, stds[-1], nfe)
 
 
 def _dpmpp_2m(
     estimate: Estimator, sde: VESDE, x: Tensor, ts: Sequence[float], noise: NoiseFn, tweedie: bool, stochastic: bool
 ) -> Iterator[Step]:
+    check_grid(ts)
     total, before = len(ts), None
     lams = [-math.log(sde.std(t)) for t in ts]
     for i, t in enumerate(ts):
@@ -141,8 +163,7 @@ def _dpmpp_2m(
             x = math.exp(-h) * x - math.expm1(-h) * target
         _check(x, i, sde.std(t))
         before = here.denoised
-    result = here.denoised if tweedie else x
-    yield Step(total, total, 0.0, 0.0, result, result, None, total)
+    yield _end(here.denoised if tweedie else x, total, sde.std(ts[-1]), total)
 
 
 def dpmpp_2m(

@@ -11,6 +11,7 @@ import torch
 
 from imder.modality import MODALITIES
 from imder.model import PRESETS, IMDer, ModelConfig
+from imder.model.linear import MOST_MADE, LinearGaussian
 from imder.samplers import noise_seed
 
 DIMS = {"text": 7, "audio": 5, "vision": 6}
@@ -241,3 +242,13 @@ def test_readout_undoes_the_standardisation():
     model.set_latent_statistics(dict.fromkeys(MODALITIES, (mean, std)))
     torch.testing.assert_close(model.read("audio", (raw - mean[:, None]) / std[:, None]), plain, rtol=1e-4, atol=1e-5)
     assert dataclasses.replace(model.config) == model.config
+
+
+def test_what_is_derived_from_the_covariance_is_bounded():
+    linear = LinearGaussian(4, 8)
+    first = linear.given("text", ("audio",), 8)
+    for frames in range(9, 9 + 2 * MOST_MADE):
+        linear.given("text", ("audio",), frames)
+    assert len(linear._made) == MOST_MADE
+    again = linear.given("text", ("audio",), 8)
+    assert torch.equal(first.variances, again.variances)

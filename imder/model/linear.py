@@ -21,6 +21,8 @@ from imder.modality import MODALITIES, ordered
 SMOOTHING = 0.25
 RIDGE = 0.02
 FLOOR = 1e-4
+#: Gaussians kept at a time, the oldest forgotten: 12 a length, 0.6 MB each at 48 frames.
+MOST_MADE = 48
 
 
 @lru_cache(maxsize=16)
@@ -92,7 +94,8 @@ class LinearGaussian(nn.Module):
     def given(self, target: str, observed: tuple[str, ...], frames: int) -> Gaussian:
         """The Gaussian of `target` given `observed` for sequences of `frames` frames."""
         key = (target, ordered(observed), frames)
-        if key not in self._made:
+        found = self._made.get(key)
+        if found is None:
             d = self.channels
             where = {k: torch.arange(i * d, (i + 1) * d) for i, k in enumerate(MODALITIES)}
             cov, own = self._at(frames).double(), where[target]
@@ -107,10 +110,13 @@ class LinearGaussian(nn.Module):
                 regression = torch.linalg.solve(coo, cko.transpose(1, 2)).transpose(1, 2)
                 ckk = ckk - regression @ cko.transpose(1, 2)
             variances, vectors = torch.linalg.eigh((ckk + ckk.transpose(1, 2)) / 2)
-            self._made[key] = Gaussian(
+            found = Gaussian(
                 None if regression is None else regression.float(), vectors.float(), variances.clamp(min=FLOOR).float()
             )
-        return self._made[key]
+            for old in list(self._made)[: -MOST_MADE + 1]:  # other threads may be doing the same
+                self._made.pop(old, None)
+            self._made[key] = found
+        return found
 
     def mean(self, gaussian: Gaussian, latents: list[Tensor]) -> Tensor | float:
         """E[x_k | observed] (B, D, L) of observed unit latents, or 0 where nothing is observed."""

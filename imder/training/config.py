@@ -45,7 +45,7 @@ class TrainingConfig:
     passes: int = _number(4, "stage 3: draws of every training clip, each with a random pattern", 1)
     train_draws: int = _number(4, "stage 3: recoveries a draw; D_k learns from one and from their mean", 1, 64)
     valid_draws: int = _number(4, "stage 3: draws of every validation clip and pattern", 1)
-    recover_epochs: int = _number(8, "stage 3: epochs of D_k and T_k", 1)
+    recover_epochs: int = _number(24, "stage 3: epochs of D_k and T_k", 1)
     reconstruct_lr: float = _number(1e-3, "stage 3: learning rate of D_k", 1e-9, 1)
     fusion_lr: float = _number(3e-4, "stage 3: learning rate of T_k", 1e-9, 1)
     recover_decay: float = _number(0.01, "stage 3: weight decay", 0, 10)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from imder.hub import Run
+from imder.hub import LOG, Run
 from imder.modality import MODALITIES
 from imder.model import IMDer
 from imder.training.checkpoint import write_folder
@@ -18,7 +19,10 @@ LATER = ("scores", "pairs", "reconstructors")
 #: Fields of the recipe on which a score network depends, beside the model's own.
 SCORE_FIELDS = ("seed", "limit", "batch", "ema")
 #: Fields of the model that have no part in the training of a score network.
-FREE = ("sampler", "steps", "tweedie", "dropout", "output_dropout", "chain", "temperature")
+FREE = ("sampler", "steps", "tweedie", "dropout", "output_dropout", "order", "temperature", "interval_margin")
+
+#: What a row of a job's curve holds.
+CURVE = ("update", "loss", "valid", "lr", "seconds")
 
 
 def inherit(bench: Bench, run: Run) -> list[str]:
@@ -37,14 +41,14 @@ def inherit(bench: Bench, run: Run) -> list[str]:
         raise ValueError(f"from: {run.source} cannot start a {bench.config.preset} run: {odd[0]} is absent or differs")
     model.load_state_dict(wanted | first)
     figures = {"mae": complete_mae(model, bench.latents(model, "valid"))}
-    _write(bench, "encode", first, figures | readout_r2(bench, model))
-    _write(bench, "fuse", {name: x for name, x in first.items() if name.startswith("fusion.")}, figures)
+    _write(bench, run, "encode", first, figures | readout_r2(bench, model))
+    _write(bench, run, "fuse", {name: x for name, x in first.items() if name.startswith("fusion.")}, figures)
     if not _same_scores(bench, run):
         return ["encode", "fuse"]
     for k in MODALITIES:
         names = _names(model, k)
         score = dict(run.metrics["score"][k])
-        _write(bench, f"score-{k}", {name: theirs[name] for name in names}, score, int(score.pop("update")))
+        _write(bench, run, f"score-{k}", {name: theirs[name] for name in names}, score, int(score.pop("update")))
     return ["encode", "fuse", *(f"score-{k}" for k in MODALITIES)]
 
 
@@ -60,7 +64,14 @@ def _same_scores(bench: Bench, run: Run) -> bool:
     return models[0] == models[1] and all(theirs.get(name) == ours[name] for name in fields)
 
 
-def _write(bench: Bench, job: str, tensors: dict[str, Tensor], figures: dict[str, Any], step: int = 0) -> None:
-    meta = {"step": step, "best_step": step, "best": next(iter(figures.values())), "seconds": 0.0, "rows": []}
+def _write(
+    bench: Bench, run: Run, job: str, tensors: dict[str, Tensor], figures: dict[str, Any], step: int = 0
+) -> None:
+    """The result of a job with what the other run recorded of it: its curve and its seconds."""
+    log = run.folder / LOG
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    rows = [{name: row[name] for name in CURVE} for row in map(json.loads, lines) if row["job"] == job]
+    seconds = run.metrics.get("seconds", {}).get(job, 0.0)
+    meta = {"step": step, "best_step": step, "best": next(iter(figures.values())), "seconds": seconds, "rows": rows}
     tensors = {name: x.detach().to(torch.float32) if x.is_floating_point() else x for name, x in tensors.items()}
     write_folder(bench.folder / "results" / job, tensors, meta | {"figures": figures})
