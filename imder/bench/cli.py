@@ -56,13 +56,13 @@ def main(args: argparse.Namespace) -> int:
 
 def write_rows(path: Path, rows: list[Row]) -> None:
     """Writes JSON lines as a whole or not at all."""
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
     staged = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        staged.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows), encoding="utf-8")
+        staged.write_text(text, encoding="utf-8")
         staged.replace(path)
     except OSError as error:
-        staged.unlink(missing_ok=True)
         raise ValueError(f"{path}: the rows were not written ({error.strerror})") from None
 
 
