@@ -20,6 +20,7 @@ from imder.data import FeatureSet
 from imder.data.clip import Clip, collate
 from imder.interpret import nearest_words
 from imder.modality import check_pattern, missing
+from imder.model import ModelConfig
 from imder.samplers import check_steps, get_sampler, noise_seed
 from imder.trajectory import Step, displayed
 
@@ -71,7 +72,7 @@ class RecoveryStart:
     available: tuple[str, ...]
     missing: tuple[str, ...]
     sampler: str
-    steps: int
+    steps: int  # of the whole path: two modalities drawn one after the other take theirs in turn
     nfe_total: int
     truth: Arrays  # {k: (D, L)} of the missing modalities; shown, never read by the recovery
     label: float
@@ -83,7 +84,11 @@ class RecoveryStart:
 
 @dataclass(frozen=True)
 class RecoveryChunk:
-    """C saved steps of draw 0, arrays over the steps; `first` is the index of the first among the saved."""
+    """C saved steps of draw 0, arrays over the steps; `first` is the index of the first among the saved.
+
+    Of two modalities drawn one after the other, `t` and `std` are those of the one that is being drawn; the one that
+    waits stays at its noise and at the training mean as estimate, the one that is done at its result.
+    """
 
     run_id: str
     first: int
@@ -110,12 +115,14 @@ class Recovery:
     run_id: str
     request: RecoveryRequest
     sampler: str
-    steps: int
+    steps: int  # a modality
     latents: Arrays  # {k: (N, D, L)} draws, before D_k
     reconstructed: Arrays  # {k: (N, D, L)} after D_k
     predictions: dict[str, float]  # complete, zero, recovered, label
     draws: np.ndarray  # (N,) prediction of each draw
-    interval: tuple[float, float]  # 5 % and 95 % quantile of `draws`
+    #: 90 % interval for the label: the 5 % and 95 % quantile of `draws`, both moved out by the run's margin for the
+    #: pattern and number of draws (measured with its own sampler at guidance 1; 0 without calibration).
+    interval: tuple[float, float]
     feature_error: dict[str, dict[str, float]]  # {k: draw, draw_refined, mean, mean_refined}
     words: list[list[tuple[str, float]]]  # nearest words and their share over draws, if language was recovered
     readable_draws: Arrays  # {k: (N, L + 2, F_k)} read out of the draws, before D_k
@@ -231,6 +238,14 @@ def feature_error(z: Tensor, truth: Tensor) -> Tensor:
     return ((z - truth) ** 2).mean(dim=(-2, -1))
 
 
+def label_interval(config: ModelConfig, available: Sequence[str], predictions: np.ndarray) -> tuple[float, float]:
+    """The 90 % interval for the label from the draws' predictions (N,), see `Recovery.interval`."""
+    low, high = np.quantile(predictions, [0.05, 0.95])
+    margin = config.margin(available, len(predictions))
+    middle = (low + high) / 2  # a negative margin ends there
+    return float(min(low - margin, middle)), float(max(high + margin, middle))
+
+
 class _Session:
     """One recovery: the clip's latents, and what is made of every saved step."""
 
@@ -240,8 +255,10 @@ class _Session:
         self.sampler = request.sampler or config.sampler
         own = config.steps if self.sampler == config.sampler else get_sampler(self.sampler).steps
         self.steps = check_steps(request.steps or own)
-        # Network evaluations of a step's estimate: one a modality, two with guidance (with and without condition).
-        self.evaluations = len(request.missing) * (1 if request.guidance in (0, 1) else 2)
+        count = len(request.missing)
+        self.turns = count if config.order else 1  # halves of the path
+        # Network evaluations of a step: one a modality in lockstep, twice that with guidance (and without condition).
+        self.evaluations = count // self.turns * (1 if request.guidance in (0, 1) else 2)
         self.run_id = uuid.uuid4().hex[:12]
 
     @torch.no_grad()
@@ -258,8 +275,7 @@ class _Session:
         }
         yield self._start()
 
-        total = self.steps
-        saved = set(displayed(total, request.displayed).tolist())
+        saved = set(displayed(self.steps * self.turns, request.displayed).tolist())
         waiting: list[dict[str, Step]] = []
         first, told, last = 0, -math.inf, None
         for last in model.stream(
@@ -288,8 +304,8 @@ class _Session:
             available=request.available,
             missing=request.missing,
             sampler=self.sampler,
-            steps=self.steps,
-            nfe_total=get_sampler(self.sampler).evaluations(self.steps) * self.evaluations,
+            steps=self.steps * self.turns,
+            nfe_total=get_sampler(self.sampler).evaluations(self.steps) * self.turns * self.evaluations,
             truth={k: z.numpy() for k, z in self.truth.items()},
             label=request.clip.label,
             predictions=dict(self.baselines),
@@ -323,7 +339,8 @@ class _Session:
                 [0.0 if s[k].score is None else float(s[k].score[0].square().mean().sqrt()) for s in steps], dtype="f4"
             )
             readable[k] = self.pipeline._readable(k, d)
-        heads = [step[request.missing[0]] for step in steps]
+        # A modality that waits or is done has no score; at the end none has.
+        heads = [next((s for s in step.values() if s.score is not None), step[request.missing[0]]) for step in steps]
         return RecoveryChunk(
             run_id=self.run_id,
             first=first,
@@ -372,7 +389,7 @@ class _Session:
             reconstructed={k: model.unit(k, z).numpy() for k, z in refined.items()},
             predictions=self.baselines | {"recovered": float(predictions.mean()), "label": request.clip.label},
             draws=predictions,
-            interval=tuple(np.quantile(predictions, [0.05, 0.95]).tolist()),
+            interval=label_interval(model.config, request.available, predictions),
             feature_error=errors,
             words=words,
             readable_draws=readable,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from imder import hub
+from imder.bench.cli import read_rows as bench_rows
 from imder.evaluation.evaluate import weights_digest
 from imder.evaluation.rows import read_rows
 from imder.plots import prediction_error, recovery_error
@@ -57,3 +59,9 @@ def test_a_users_mistake_is_one_line_and_no_trace():
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert not (ROOT / "rows.jsonl").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "assets" / "bench").glob("*.jsonl")), ids=lambda path: path.stem)
+def test_the_tables_of_the_benchmarks_are_those_of_the_stored_rows(path):
+    table = importlib.import_module(f"imder.bench.{path.stem}").table(bench_rows(path))
+    assert table.strip() in README

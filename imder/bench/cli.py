@@ -10,6 +10,7 @@ A row is a flat JSON object with at least `bench`, `name` and `value`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import sys
@@ -63,6 +64,8 @@ def write_rows(path: Path, rows: list[Row]) -> None:
         staged.write_text(text, encoding="utf-8")
         staged.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            staged.unlink()
         raise ValueError(f"{path}: the rows were not written ({error.strerror})") from None
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from imder.modality import MODALITIES
+import numpy as np
+
+from imder.modality import MODALITIES, PATTERNS, SYMBOLS, missing, symbols
 from imder.samplers import check_steps, get_sampler
 
 _SIZES = (
@@ -20,6 +23,25 @@ _SIZES = (
     "reconstruction_blocks",
     "outputs",
 )
+
+#: The numbers of draws for which `ModelConfig.interval_margin` holds a value each.
+MARGIN_DRAWS = (1, 2, 4, 8, 16, 32)
+
+
+def cell_name(available: Iterable[str], k: str) -> str:
+    """What is observed and what is drawn, as `LA>V`."""
+    return f"{symbols(available)}>{SYMBOLS[k]}"
+
+
+#: The nine pairs of observed modalities and a missing one.
+CELLS = tuple(cell_name(pattern, k) for pattern in PATTERNS for k in missing(pattern))
+
+
+def check_order(order: object) -> str:
+    """`order` if it is "" (side by side) or each of L, A and V once; raises ValueError otherwise."""
+    if not isinstance(order, str) or (order and sorted(order) != sorted(SYMBOLS.values())):
+        raise ValueError(f'order: {order!r} is not allowed; "" (side by side) or each of L, A, V once is')
+    return order
 
 
 @dataclass(frozen=True)
@@ -55,6 +77,15 @@ class ModelConfig:
     sampler: str = "dpmpp-2m"
     steps: int = 10
     tweedie: bool = True
+    # Two missing modalities: "" draws them side by side from what is observed alone (as published); "LAV" draws the one
+    # that comes first in it, then the other given it too (the best order in `bench joint`, on the validation split).
+    order: str = "LAV"
+    # Calibration, by `python -m imder bench calibration`; empty is none. `temperature` multiplies the prior noise of
+    # deterministic samplers, a value a cell ("LA>V"; what the user gave > what is drawn), 1 where there is none.
+    # `interval_margin` widens both ends of the 5 to 95 % range of the draws' predictions to a 90 % interval for the
+    # label, a value for each of MARGIN_DRAWS and pattern ("LA").
+    temperature: dict[str, float] = field(default_factory=dict)
+    interval_margin: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -94,6 +125,34 @@ class ModelConfig:
                 raise ValueError(f"{flag}: {getattr(self, flag)!r} is not allowed; true or false is")
         get_sampler(self.sampler)
         check_steps(self.steps)
+        check_order(self.order)
+        self._check_calibration()
+
+    def _check_calibration(self) -> None:
+        for name, keys in (("temperature", CELLS), ("interval_margin", tuple(map(symbols, PATTERNS[:-1])))):
+            table = getattr(self, name)
+            if not isinstance(table, dict):
+                raise ValueError(f"{name}: {table!r} is not allowed; an object is")
+            for key, values in table.items():
+                if key not in keys:
+                    raise ValueError(f"{name}: {key!r} is unknown; allowed: {', '.join(keys)}")
+                several = name == "interval_margin"
+                if several and (not isinstance(values, tuple) or len(values) != len(MARGIN_DRAWS)):
+                    raise ValueError(f"{name}[{key}]: {values!r} is not allowed; {len(MARGIN_DRAWS)} numbers are")
+                low, high = (-100, 100) if several else (0.1, 10)
+                for value in values if several else (values,):
+                    number = isinstance(value, int | float) and not isinstance(value, bool)
+                    if not (number and low <= value <= high):
+                        raise ValueError(f"{name}[{key}]: {value!r} is not allowed; a number from {low} to {high} is")
+        if self.temperature and self.preset != "corrected":
+            raise ValueError(f"temperature: the preset {self.preset!r} has none; only 'corrected' does")
+
+    def margin(self, available: Iterable[str], draws: int) -> float:
+        """`interval_margin` of a pattern and number of draws, linear in its logarithm; 0 where it is not calibrated."""
+        margins = self.interval_margin.get(symbols(available))
+        if margins is None:
+            return 0.0
+        return float(np.interp(math.log(draws), np.log(MARGIN_DRAWS), margins))
 
     @classmethod
     def from_preset(cls, name: str, feature_dims: dict[str, int], **overrides: Any) -> ModelConfig:
@@ -104,9 +163,7 @@ class ModelConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; `from_json` gives an equal configuration back."""
-        return {
-            f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in dataclasses.fields(self)
-        }
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ModelConfig:
@@ -123,12 +180,22 @@ class ModelConfig:
             if not isinstance(values[name], list | tuple) or len(values[name]) != size:
                 raise ValueError(f"{name}: {values[name]!r} is not allowed; a list of {size} whole numbers is")
             values[name] = tuple(values[name])
+        if isinstance(values["interval_margin"], dict):
+            values["interval_margin"] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in values["interval_margin"].items()
+            }
         if not isinstance(values["feature_dims"], dict):
             raise ValueError(f"feature_dims: {values['feature_dims']!r} is not allowed; an object is")
         try:
             return cls(**values)
         except TypeError as error:
             raise ValueError(f"the model configuration is ill-typed: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 _AS_WRITTEN = {
@@ -143,6 +210,7 @@ _AS_WRITTEN = {
     "sampler": "euler-maruyama",
     "steps": 500,
     "tweedie": False,
+    "order": "",
 }
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from imder.modality import MODALITIES, from_mask, missing, ordered
-from imder.model.config import ModelConfig
+from imder.modality import MODALITIES, SYMBOLS, from_mask, missing, ordered
+from imder.model.config import ModelConfig, cell_name, check_order
 from imder.model.fusion import Fusion
 from imder.model.linear import Gaussian, LinearGaussian
 from imder.model.reconstruction import Reconstruction
@@ -319,34 +319,67 @@ class IMDer(nn.Module):
         sampler: str | None = None,
         steps: int | None = None,
         guidance: float = 1.0,
+        order: str | None = None,
     ) -> Iterator[dict[str, Step]]:
-        """Recovers the modalities missing from `available`, in lockstep; every row has the same pattern.
+        """Recovers the modalities missing from `available`; every row has the same pattern.
+
+        Two missing ones are drawn by `order` (the configuration's if None, see `ModelConfig`): side by side, in
+        lockstep, each from what is observed; or one after the other, the second also given its row's draw of the first.
+        Then the path has two halves, and a modality that waits has its noise as state and the training mean as
+        estimate, one that is done its result. All steps of a dict share index, total and nfe, which there counts both.
 
         The steps' states are in the diffused scale and as long as the score network needs them (`crop` cuts them).
-        A row's result depends on its own seed only. Raises ValueError for a sampler, steps or guidance not allowed.
+        With a deterministic sampler and a condition the first state is the prior's times `ModelConfig.temperature`.
+        A row's result depends on its own seed only. Raises ValueError for a sampler, steps, guidance or order not
+        allowed.
         """
         name = sampler or self.config.sampler
         chosen = get_sampler(name)
-        steps = check_steps(
-            self.config.steps if steps is None and name == self.config.sampler else steps or chosen.steps
-        )
+        own = self.config.steps if name == self.config.sampler else chosen.steps
+        steps = check_steps(own if steps is None else steps)
         if not (isinstance(guidance, int | float) and math.isfinite(guidance) and 0 <= guidance <= 8):
             raise ValueError(f"guidance: {guidance!r} is not allowed; a number from 0 to 8 is")
         if len(seeds) != len(valid):
             raise ValueError(f"{len(seeds)} seeds were given for {len(valid)} rows; one a row is needed")
         available = ordered(available)
+        absent = missing(available)
+        order = check_order(self.config.order if order is None else order)
         padded, mask = self._pad(latents, valid)
-        grid, paths = chosen.grid(self.sde, steps), {}
+        grid = chosen.grid(self.sde, steps)
         tweedie = self.config.tweedie or name != "euler-maruyama"
-        for k in missing(available):
-            estimate = self.estimator(k, padded, available, mask, guidance=guidance, seeds=seeds)
-            noise = Noise([noise_seed(s, k) for s in seeds], self.config.latent_channels, mask.shape[1])
-            paths[k] = chosen.run(estimate, self.sde, self.sde.prior(noise()), grid, noise, tweedie)
-        while True:
-            try:
-                yield {k: next(path) for k, path in paths.items()}
-            except StopIteration:
-                return
+        noises, starts = {}, {}
+        for k in absent:
+            noises[k] = Noise([noise_seed(s, k) for s in seeds], self.config.latent_channels, mask.shape[1])
+            starts[k] = self.sde.prior(noises[k]())
+            if guidance and not chosen.stochastic:
+                starts[k] = starts[k] * self.config.temperature.get(cell_name(available, k), 1.0)
+
+        def path(k: str, given: Latents, names: tuple[str, ...]) -> Iterator[Step]:
+            estimate = self.estimator(k, given, names, mask, guidance=guidance, seeds=seeds)
+            return chosen.run(estimate, self.sde, starts[k], grid, noises[k], tweedie)
+
+        if not order or len(absent) != 2:
+            paths = {k: path(k, padded, available) for k in absent}
+            for found in zip(*paths.values(), strict=True):
+                yield dict(zip(paths, found, strict=True))
+            return
+        first, second = sorted(absent, key=lambda k: order.index(SYMBOLS[k]))
+        waits = Step(0, 2 * steps, 1.0, self.sde.std(1.0), starts[second], self._mean(second, mask), None, 0)
+        for done in path(first, padded, available):
+            if not done.last:
+                yield {
+                    first: replace(done, total=waits.total),
+                    second: replace(waits, index=done.index, nfe=done.nfe),
+                }
+        given = padded | {first: done.x / self.config.latent_scale * mask[:, None]}
+        for step in path(second, given, ordered((*available, first))):
+            at = {"index": done.index + step.index, "total": waits.total, "nfe": done.nfe + step.nfe}
+            yield {first: replace(done, **at), second: replace(step, **at)}
+
+    def _mean(self, k: str, mask: Tensor) -> Tensor:
+        """The training mean of a modality in the diffused scale, for every valid frame of `mask` (B, L)."""
+        mean = torch.zeros(()) if self.config.standardise_latents else self._statistics(k)[0] * self.config.latent_scale
+        return mean * mask[:, None].expand(-1, self.config.latent_channels, -1)
 
     def crop(self, x: Tensor, frames: int) -> Tensor:
         """A state of a recovery as latents of `frames` frames: unscaled, without the padding."""
@@ -363,10 +396,12 @@ class IMDer(nn.Module):
         sampler: str | None = None,
         steps: int | None = None,
         guidance: float = 1.0,
+        order: str | None = None,
     ) -> Latents:
         """Latents with the rows' missing modalities drawn from p(missing | available); `available` (B, 3) bool.
 
-        What is missing is never read. Rows with the same pattern run together; complete rows stay as they are.
+        The arguments are those of `stream`. What is missing is never read. Rows with the same pattern run together;
+        complete rows stay as they are.
         """
         out = {k: z.clone() for k, z in latents.items()}
         for row in torch.unique(available, dim=0):
@@ -383,6 +418,7 @@ class IMDer(nn.Module):
                 sampler=sampler,
                 steps=steps,
                 guidance=guidance,
+                order=order,
             )
             last = None
             for last in path:  # noqa: B007
@@ -393,7 +429,10 @@ class IMDer(nn.Module):
 
     @torch.no_grad()
     def conditional_mean(self, latents: Latents, available: Tensor, valid: Tensor) -> Latents:
-        """Like `recover`, with (nearly) E[x0 | available]: the denoised estimate at the highest noise level."""
+        """Like `recover`, with (nearly) E[x0 | available]: the denoised estimate at the highest noise level.
+
+        Neither order nor temperature matters here: each mean is that given what is available.
+        """
         out = {k: z.clone() for k, z in latents.items()}
         for row in torch.unique(available, dim=0):
             names = from_mask(row.tolist())
