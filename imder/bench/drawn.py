@@ -15,7 +15,7 @@ from imder import hub
 from imder.baselines.fill import Encoded
 from imder.data.dataset import FeatureSet
 from imder.evaluation.distribution import flatten
-from imder.evaluation.evaluate import encode_clips
+from imder.evaluation.evaluate import encode_clips, weights_digest
 from imder.modality import MODALITIES, missing
 from imder.model import IMDer
 from imder.samplers import noise_seed
@@ -53,12 +53,8 @@ class Source:
     @property
     def common(self) -> dict[str, Any]:
         """What every row says of where it comes from."""
-        weights = self.run.folder / hub.WEIGHTS
-        digest = hub.verify(weights.parent)[hub.WEIGHTS]
-        return {
-            "run": f"{self.run.folder.name}@{_short(digest)}",
-            "data": f"{self.data.name}@{self.data.fingerprint[:8]}",
-        }
+        run = f"{self.run.folder.name}@{weights_digest(self.run.folder)}"
+        return {"run": run, "data": f"{self.data.name}@{self.data.fingerprint[:8]}"}
 
     def clips(self, split: str, limit: int = 0) -> Encoded:
         """The latents of a split's clips, or of `limit` of them spread evenly, so that all speakers are in."""
@@ -70,12 +66,6 @@ class Source:
     def flat(self, k: str, latents: Tensor, valid: Tensor) -> np.ndarray:
         """Latents (N, D, L) in unit scale as points (N, frames * D)."""
         return flatten(self.model.unit(k, latents).numpy(), valid.numpy(), self.model.config.frames)
-
-
-def _short(data: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(data).hexdigest()[:8]
 
 
 def draw(

@@ -775,7 +775,7 @@
     ref.verdict.textContent = !shown
       ? "The label and the predictions, from negative to positive."
       : draws > 1
-        ? `Recovered: at the last step the mean of ${draws} draws (ticks; bar: 5 to 95 %), before it the first draw.`
+        ? `Recovered: at the last step the mean of ${draws} draws (ticks; bar: 90 % interval for the label), before it the first draw.`
         : "The recovered prediction moves with the denoising step.";
     const told = ROWS.map(([key, name]) => `${name} ${signed(scaleValues[key])}`);
     ref.scaleCanvas.setAttribute("aria-label", `Sentiment scale: ${told.join(", ")}`);
