@@ -35,8 +35,8 @@ ABOUT = """
 **What you see.** A spoken clip has three modalities: the words, the voice, the face. IMDer (Wang, Li and Cui, NeurIPS
 2023) encodes each into 32 channels over time. What you drop is replaced by pure noise, and a score network, looking at
 what is left, takes the noise away step by step: the reverse of a diffusion. The result goes through a reconstruction
-network and into the transformer that predicts the sentiment. Of two dropped modalities one is drawn first, and the other
-looks at it too, so that the two go together.
+network and into the transformer that predicts the sentiment. Of two dropped modalities one is drawn first, and the
+other looks at it too, so that the two go together.
 
 **Who sees the truth.** Nobody but you. The dropped modality is not given to the model; it is drawn here only so that
 you can compare. "Complete" is the prediction with nothing dropped, "zero-filled" the one with zeros in place of what is
