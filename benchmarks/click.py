@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-ROOT = Path(__file__).parents[1]
+from playwright.sync_api import Page, sync_playwright
+from server import ROOT, Server
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 MISSING = {"two": ("Voice", "Face"), "one": ("Face",)}  # the page opens with a run whose face is dropped
@@ -38,31 +35,6 @@ WATCH = """() => {
   document.getElementById('recover').addEventListener(
     'click', () => { window.seen.click = performance.now(); }, {once: true, capture: true});
 }"""
-
-
-@contextmanager
-def app() -> Iterator[tuple[str, float]]:
-    """The page in its own process: (address, seconds from the start to the first answer)."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
-    began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "app.py"], cwd=ROOT, env=os.environ | settings, stdout=subprocess.DEVNULL
-    )
-    try:
-        while True:
-            if process.poll() is not None:
-                raise RuntimeError(f"app.py ended with exit status {process.returncode}")
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}", time.monotonic() - began
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def choose(page: Page, dropped: tuple[str, ...]) -> None:
@@ -95,11 +67,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--clicks", type=int, default=5, help="clicks with one and with two missing (default 5)")
     args = parser.parse_args()
-    with app() as (url, seconds), sync_playwright() as playwright:
-        print(json.dumps({"bench": "click", "name": "start_s", "value": round(seconds, 2)}))
+    began = time.monotonic()
+    with Server(ROOT / "app.py") as server, sync_playwright() as playwright:
+        print(json.dumps({"bench": "click", "name": "start_s", "value": round(time.monotonic() - began, 2)}))
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         page = browser.new_page(viewport={"width": 1440, "height": 950})
-        page.goto(url)
+        page.goto(server.url)
         page.wait_for_selector("#stage:not([data-sample=''])")
         for name, dropped in MISSING.items():
             choose(page, dropped)

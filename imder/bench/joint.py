@@ -16,7 +16,6 @@ standard error over them.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -142,16 +141,13 @@ def run(args: argparse.Namespace, tell: Callable[[str], None]) -> list[Row]:
             rows += [row(name, floor[name], method="floor") for name in METRICS[1:]]
             for method, order in orders(names).items():
                 tell(f"{split}, {symbols(available)}, {method}")
-                began = time.perf_counter()
                 made = draw(source.model, clips, available, range(draws), seed=args.seed, order=order)
-                seconds = (time.perf_counter() - began) / (draws * len(clips))
                 found = [joint.judge({k: z[i] for k, z in made.items()}, clips.valid) for i in range(draws)]
                 how = {"method": method, "draws": draws, "seed": args.seed}
                 for name in METRICS:
                     values = np.array([one[name] for one in found])
                     se = round(float(values.std(ddof=1) / draws**0.5), 6) if draws > 1 else None
                     rows.append(row(name, float(values.mean()), se=se, **how))
-                rows.append(row("seconds_a_draw", seconds, **how))
     return rows
 
 
@@ -162,7 +158,6 @@ def table(rows: list[Row]) -> str:
         "cross_covariance": "error of the cross-covariance",
         "sliced_wasserstein": "sliced Wasserstein of the pair",
         "energy_distance": "energy distance of the pair",
-        "seconds_a_draw": "ms a draw",
     }
     lines = []
     for split in dict.fromkeys(row["split"] for row in rows):
@@ -183,6 +178,4 @@ def table(rows: list[Row]) -> str:
 def _cell(row: Row | None) -> str:
     if row is None:
         return ""
-    if row["name"] == "seconds_a_draw":
-        return f"{1000 * row['value']:.1f}"
     return f"{row['value']:.3f}" + (f" ± {row['se']:.3f}" if row.get("se") is not None else "")

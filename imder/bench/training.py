@@ -104,14 +104,14 @@ class Updates:
         self._fit("score", model.score_modules(TARGET), losses)
 
     def recover(self) -> None:
-        """Stage 3: D_k of one modality and T_k, on draws that are there."""
+        """Stage 3: D_k of one modality, on a draw and on a mean of draws that are there, and T_k."""
         model = self.model
         there = torch.tensor([k != TARGET for k in MODALITIES]).expand(len(self.label), -1)
 
         def losses(rows: Tensor, generator: torch.Generator) -> Tensor:
-            refined = refine(model, self.latents, there, self.inner)
-            error = squared_error(refined[TARGET], self.latents[TARGET], self.inner, 2)
-            return (model.predict(refined, self.inner) - self.label).abs() + error
+            kinds = [refine(model, self.latents, there, self.inner) for _ in range(2)]
+            errors = [squared_error(kind[TARGET], self.latents[TARGET], self.inner, 2) for kind in kinds]
+            return (model.predict(kinds[0], self.inner) - self.label).abs() + sum(errors)
 
         modules = nn.ModuleDict({"reconstructors": model.reconstructors, "fusion": model.fusion})
         self._fit("recover", modules, losses)

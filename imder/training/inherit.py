@@ -10,23 +10,21 @@ from torch import Tensor
 
 from imder.hub import LOG, Run
 from imder.modality import MODALITIES
-from imder.model import IMDer
 from imder.training.checkpoint import write_folder
 from imder.training.stages import Bench, complete_mae, readout_r2
 
 #: Parts of the model that stage 1a leaves alone.
 LATER = ("scores", "pairs", "reconstructors")
-#: Fields of the recipe on which a score network depends, beside the model's own.
-SCORE_FIELDS = ("seed", "limit", "batch", "ema")
+#: Fields of the recipe on which a score network depends, beside the model's own and those of stage 2.
+SCORE_FIELDS = ("seed", "batch", "ema")
 #: Fields of the model that have no part in the training of a score network.
 FREE = ("sampler", "steps", "tweedie", "dropout", "output_dropout", "order", "temperature", "interval_margin")
-
 #: What a row of a job's curve holds.
 CURVE = ("update", "loss", "valid", "lr", "seconds")
 
 
-def inherit(bench: Bench, run: Run) -> list[str]:
-    """Writes the results of the jobs that `run` has already done; returns their names.
+def inherit(bench: Bench, run: Run) -> None:
+    """Writes the results of the jobs that `run` has already done, that of `encode` last.
 
     Raises ValueError when the run was trained on other data or has other sizes.
     """
@@ -39,21 +37,15 @@ def inherit(bench: Bench, run: Run) -> list[str]:
     first = {name: theirs.get(name) for name in wanted if not name.startswith(tuple(f"{part}." for part in LATER))}
     if odd := [name for name, x in first.items() if x is None or x.shape != wanted[name].shape]:
         raise ValueError(f"from: {run.source} cannot start a {bench.config.preset} run: {odd[0]} is absent or differs")
+    if _same_scores(bench, run):
+        for k in MODALITIES:
+            score = dict(run.metrics["score"][k])
+            tensors = {name: theirs[name] for name in model.score_modules(k).state_dict()}
+            _write(bench, run, f"score-{k}", tensors, score, int(score.pop("update")))
     model.load_state_dict(wanted | first)
     figures = {"mae": complete_mae(model, bench.latents(model, "valid"))}
-    _write(bench, run, "encode", first, figures | readout_r2(bench, model))
     _write(bench, run, "fuse", {name: x for name, x in first.items() if name.startswith("fusion.")}, figures)
-    if not _same_scores(bench, run):
-        return ["encode", "fuse"]
-    for k in MODALITIES:
-        names = _names(model, k)
-        score = dict(run.metrics["score"][k])
-        _write(bench, run, f"score-{k}", {name: theirs[name] for name in names}, score, int(score.pop("update")))
-    return ["encode", "fuse", *(f"score-{k}" for k in MODALITIES)]
-
-
-def _names(model: IMDer, k: str) -> list[str]:
-    return [name for name in model.score_modules(k).state_dict() if name in model.state_dict()]
+    _write(bench, run, "encode", first, figures | readout_r2(bench, model))
 
 
 def _same_scores(bench: Bench, run: Run) -> bool:

@@ -52,13 +52,14 @@ def train(
     Interrupted after SIGINT or SIGTERM with the state saved, ValueError for anything else that a person can mend.
     """
     out, overrides = Path(out), model or {}
+    base = None if start is None else hub.load(start, fallback=False)
     feature_set = FeatureSet.open(data)
     plan = {
         "data": str(data) if str(data) == "bundled" else str(Path(data).resolve()),
         "fingerprint": feature_set.fingerprint,
         "config": dataclasses.asdict(config),
         "model": overrides,
-        "from": None if start is None else origin(start),
+        "from": None if base is None else origin(base, Path(start).name),
     }
     work = out / WORK
     _check_folder(out, plan)
@@ -67,8 +68,8 @@ def train(
         bench = Bench(feature_set, config, overrides, work)
         model_config = bench.model_config()  # refuses bad overrides before anything is computed
         sizes = {split: len(part) for split, part in bench.features.items()}
-        if start is not None and not (work / "results" / "encode").exists():
-            inherit(bench, hub.load(start))
+        if base is not None and not (work / "results" / "encode").exists():
+            inherit(bench, base)
         progress = _progress(bench, out, sizes, _evaluations(model_config))
         try:
             for phase in phases(config):
@@ -111,13 +112,10 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
 # The run folder.
 
 
-def origin(start: str) -> dict[str, str]:
+def origin(run: hub.Run, name: str) -> dict[str, str]:
     """Which run a training starts from: its name, the seal of its weights and the command that trained it."""
-    run = hub.load(start)
-    if run.notice:
-        raise ValueError(f"from: {run.notice}")
     weights = hashlib.sha256((run.folder / hub.WEIGHTS).read_bytes()).hexdigest()[:16]
-    return {"run": Path(start).name, "weights": weights, "command": run.info["training"]["command"]}
+    return {"run": name, "weights": weights, "command": run.info["training"]["command"]}
 
 
 def _essence(plan: dict[str, Any]) -> dict[str, Any]:
