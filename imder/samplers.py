@@ -42,17 +42,21 @@ def noise_seed(seed: int, *parts: object) -> int:
 
 
 class Noise:
-    """Standard normal noise (B, D, L), a generator for each sample: a sample does not depend on its batch."""
+    """Standard normal noise (B, D, L), a generator for each sample: a sample does not depend on its batch.
 
-    def __init__(self, seeds: Sequence[int], channels: int, frames: int) -> None:
+    It is drawn on the CPU, so that it is the same on every `device` it is moved to.
+    """
+
+    def __init__(self, seeds: Sequence[int], channels: int, frames: int, device: torch.device | str = "cpu") -> None:
         if not len(seeds):
             raise ValueError("seeds: none were given; a batch needs at least one row")
         self.generators = [torch.Generator().manual_seed(int(s)) for s in seeds]
-        self.shape = (frames, channels)
+        self.shape, self.device = (frames, channels), device
 
     def __call__(self) -> Tensor:
         rows = [torch.randn(self.shape, generator=g) for g in self.generators]
-        return torch.stack(rows).transpose(1, 2)  # frames first: a longer sequence begins with the same noise
+        # frames first: a longer sequence begins with the same noise
+        return torch.stack(rows).to(self.device).transpose(1, 2)
 
 
 def linear_grid(sde: VESDE, steps: int) -> list[float]:

@@ -19,6 +19,12 @@ from imder.plots.truth import truth_draws, truth_samplers
 CELLS = [((), "audio"), *((pattern, k) for pattern in PATTERNS[:-1] for k in missing(pattern))]
 
 
+def arguments(**changes):
+    """The flags of `bench truth --quick`."""
+    flags = {"updates": None, "batch": None, "cache": None, "seed": 0, "workers": 1, "device": "cpu"}
+    return Namespace(quick=True, **(flags | changes))
+
+
 @pytest.fixture(scope="module", params=CORPORA)
 def small(request):
     """A corpus of 3 x 5 latents: small enough for one dense covariance."""
@@ -138,7 +144,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="'text' is observed"):
         corpus.given("text", ("text",), corpus.sample(1, 0))
     with pytest.raises(ValueError, match="updates: 0 is not allowed"):
-        truth.run(Namespace(quick=True, updates=0, cache=None, seed=0), print)
+        truth.run(arguments(updates=0), print)
 
 
 # What the benchmark must show -----------------------------------------------------------------------------------------
@@ -207,7 +213,7 @@ def test_trained_networks_are_kept_and_read_again(tmp_path):
 
 @pytest.fixture(scope="module")
 def rows():
-    return truth.run(Namespace(quick=True, updates=None, cache=None, seed=0), lambda text: None)
+    return truth.run(arguments(), lambda text: None)
 
 
 def test_quick_rows_order_the_methods(rows):

@@ -42,6 +42,11 @@ class Conditional:
         """The conditionals of some rows, repeated where a row is named again."""
         return Conditional(self.weights[rows], self.means[rows], self.vectors, self.variances, self.basis)
 
+    def to(self, device: torch.device | str) -> Conditional:
+        """The same on a device."""
+        parts = (self.weights, self.means, self.vectors, self.variances, self.basis)
+        return Conditional(*(x.to(device) for x in parts))
+
     def coordinates(self, x: Tensor) -> Tensor:
         """Unit latents (B, D, L) in the eigenvectors, (B, L, D)."""
         return torch.einsum("bdl,fl,fde->bfe", x.double(), self.basis, self.vectors)

@@ -18,7 +18,10 @@ The floor is the same of exact draws against other exact draws, as many, repeate
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +38,7 @@ from imder.modality import MODALITIES, PATTERNS, SYMBOLS, missing, symbols, to_m
 from imder.model import IMDer, ModelConfig
 from imder.samplers import Estimator, Noise, get_sampler, noise_seed
 from imder.sde import VESDE
-from imder.training.config import TrainingConfig
+from imder.training.config import TrainingConfig, check_device
 from imder.training.loop import Reporter
 from imder.training.stages import Bench, Part
 from imder.training.stages import run as run_job
@@ -47,6 +50,7 @@ Tell = Callable[[str], None]
 SLICES, LEADING, SMALLEST = 256, 16, 1 / 6
 FLOORS = 6  # exact samples that are compared with another one
 BATCH = 128  # rows drawn at a time
+SCORES = tuple(f"score-{k}" for k in MODALITIES)
 METHODS = ("floor", "conditional", "unconditional", "official")
 TABLE = "mixture", "vision", ("text",)  # corpus, target and pattern of the sampler table
 
@@ -60,7 +64,7 @@ class Plan:
     frames: int = 48
     train: int = 20000
     valid: int = 300
-    updates: int = 1500
+    updates: int = 5000
     conditions: int = 16
     draws: int = 32
     model: dict[str, Any] = field(default_factory=dict)
@@ -92,8 +96,8 @@ QUICK = Plan(
 class AnalyticBench(Bench):
     """What `training.stages` trains score networks on, with latents of an analytic corpus in a feature set's place."""
 
-    def __init__(self, corpus: Corpus, preset: str, plan: Plan, folder: Path, seed: int) -> None:
-        config = TrainingConfig(preset=preset, seed=seed, score_updates=plan.updates, **plan.training)
+    def __init__(self, corpus: Corpus, preset: str, plan: Plan, folder: Path, seed: int, device: str = "cpu") -> None:
+        config = TrainingConfig(preset=preset, seed=seed, score_updates=plan.updates, device=device, **plan.training)
         super().__init__(None, config, plan.model, folder / f"{corpus.name}-{preset}")
         self.corpus, self.plan = corpus, plan
 
@@ -104,13 +108,14 @@ class AnalyticBench(Bench):
         for split, n in (("train", self.plan.train), ("valid", self.plan.valid)):
             z = self.corpus.sample(n, noise_seed(self.config.seed, self.corpus.name, split))
             valid = torch.ones(n, self.corpus.frames, dtype=torch.bool)
-            found[split] = Part(z, valid, torch.zeros(n), tuple(f"{split}-{i}" for i in range(n)), 2)
+            part = Part(z, valid, torch.zeros(n), tuple(f"{split}-{i}" for i in range(n)), 2)
+            found[split] = part.to(self.config.device)
         return found
 
     @cached_property
     def linear(self) -> dict[str, Tensor]:
         """The linear-Gaussian denoiser fitted to the training clips, by its names in the model."""
-        model = IMDer(self.model_config())
+        model = IMDer(self.model_config()).to(self.config.device)
         model.fit_linear(self.parts["train"].values, self.parts["train"].valid)
         return {name: x for name, x in model.state_dict().items() if name.startswith("linear.")}
 
@@ -128,7 +133,7 @@ class AnalyticBench(Bench):
             if name != "encode":
                 state |= self.result(name)[0]
         model.load_state_dict(state)
-        return model.requires_grad_(False).eval()
+        return model.requires_grad_(False).eval().to(self.config.device)
 
     def latents(self, model: IMDer, split: str) -> Part:
         """The clips themselves: they are latents."""
@@ -136,10 +141,13 @@ class AnalyticBench(Bench):
 
     def trained(self, tell: Tell) -> IMDer:
         """The model with all three score networks, trained by `training.stages` unless a result is there."""
-        names = [f"score-{k}" for k in MODALITIES]
-        for name in names:
-            run_job(self, name, Reporter(lambda event, name=name: self._hear(tell, name, event), lambda: False))
-        return self.model(*names)
+        for name in SCORES:
+            self.train(name, tell)
+        return self.model(*SCORES)
+
+    def train(self, name: str, tell: Tell) -> None:
+        """Trains one network, `score-text` or another; its result is kept in the folder."""
+        run_job(self, name, Reporter(lambda event: self._hear(tell, name, event), lambda: False))
 
     def _hear(self, tell: Tell, name: str, event: dict[str, Any]) -> None:
         if "warning" in event:
@@ -236,17 +244,19 @@ def recovered(
     valid = torch.ones(len(seeds), clips[available[0]].shape[2], dtype=torch.bool)
     pieces = []
     for at in torch.arange(len(seeds)).split(BATCH):
-        own, given = [seeds[i] for i in at.tolist()], {k: z[at] for k, z in clips.items()}
-        pieces.append(model.recover(given, mask[at], valid=valid[at], seeds=own, guidance=guidance))
-    return {k: torch.cat([piece[k] for piece in pieces]) for k in missing(available)}
+        own, given = [seeds[i] for i in at.tolist()], {k: z[at].to(model.device) for k, z in clips.items()}
+        pieces.append(model.recover(given, mask[at], valid=valid[at].to(model.device), seeds=own, guidance=guidance))
+    return {k: torch.cat([piece[k].cpu() for piece in pieces]) for k in missing(available)}
 
 
-def exact_estimator(exact: Conditional, scale: float) -> Callable[[Tensor], Estimator]:
+def exact_estimator(
+    exact: Conditional, scale: float, device: torch.device | str = "cpu"
+) -> Callable[[Tensor], Estimator]:
     """The exact score in the place of a network's, for latents diffused at `scale`; see `sampled`."""
     sde = VESDE()
 
     def of(rows: Tensor) -> Estimator:
-        own = exact.rows(rows)
+        own = exact.rows(rows).to(device)
 
         def estimate(x: Tensor, t: float) -> Estimate:
             denoised = own.denoised(x, sde.std(t), scale)
@@ -263,8 +273,8 @@ def trained_estimator(
     """The model's score of the trial's target; see `sampled`."""
 
     def of(rows: Tensor) -> Estimator:
-        valid = torch.ones(len(rows), trial.truth.shape[2], dtype=torch.bool)
-        own, given = [seeds[i] for i in rows.tolist()], {k: z[rows] for k, z in clips.items()}
+        valid = torch.ones(len(rows), trial.truth.shape[2], dtype=torch.bool, device=model.device)
+        own, given = [seeds[i] for i in rows.tolist()], {k: z[rows].to(model.device) for k, z in clips.items()}
         return model.estimator(trial.target, given, trial.available, valid, seeds=own)
 
     return of
@@ -278,14 +288,19 @@ def sampled(
     scale: float,
     grid: tuple[str, int],
     tweedie: bool = True,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Draws (rows, D, L) of the target by `grid` = (sampler, steps); `estimator` makes the score of some rows."""
+    """Draws (rows, D, L) of the target by `grid` = (sampler, steps).
+
+    `estimator` makes the score of some rows, on `device`.
+    """
     sde, chosen = VESDE(), get_sampler(grid[0])
     pieces = []
     for rows in torch.arange(len(seeds)).split(BATCH):
-        noise = Noise([noise_seed(seeds[i], trial.target) for i in rows.tolist()], *trial.truth.shape[1:])
+        own = [noise_seed(seeds[i], trial.target) for i in rows.tolist()]
+        noise = Noise(own, *trial.truth.shape[1:], device)
         path = chosen.run(estimator(rows), sde, sde.prior(noise()), chosen.grid(sde, grid[1]), noise, tweedie)
-        pieces.append(final(path).x / scale)
+        pieces.append(final(path).x.cpu() / scale)
     return torch.cat(pieces)
 
 
@@ -293,34 +308,71 @@ def sampled(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The place where trained networks are kept, and the length of training."""
+    """The place where trained networks are kept, the length of training, and by what it is done."""
     parser.add_argument("--cache", type=Path, help="keep trained networks in this folder and use those that are there")
     parser.add_argument("--updates", type=int, help=f"updates of each score network (default {Plan().updates})")
+    parser.add_argument("--batch", type=int, help=f"clips an update (default {TrainingConfig().batch})")
+    parser.add_argument("--workers", type=int, default=2, help="networks trained at a time (default 2; quick 1)")
+    parser.add_argument("--device", default="cpu", help="where networks compute: cpu (default) or cuda")
 
 
 def run(args: argparse.Namespace, tell: Tell) -> list[Row]:
     """Both corpora and presets by pattern, then the sampler table."""
     plan = QUICK if args.quick else Plan()
+    check_device(args.device)
+    for name in ("updates", "batch", "workers"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name}: {value} is not allowed; a whole number of at least 1 is")
     if args.updates is not None:
-        if args.updates < 1:
-            raise ValueError(f"updates: {args.updates} is not allowed; a whole number of at least 1 is")
         plan = replace(plan, updates=args.updates)
+    if args.batch is not None:
+        plan = replace(plan, training=plan.training | {"batch": args.batch})
     with TemporaryDirectory() as scratch:
-        return list(measured(plan, args.seed, Path(args.cache or scratch), tell))
+        folder = Path(args.cache or scratch)
+        if not args.quick:
+            train_all(plan, args.seed, folder, args.device, args.workers)
+        return list(measured(plan, args.seed, folder, tell, args.device))
 
 
-def measured(plan: Plan, seed: int, folder: Path, tell: Tell) -> Iterator[Row]:
+def benches(plan: Plan, seed: int, folder: Path, device: str = "cpu") -> dict[tuple[str, str], AnalyticBench]:
+    """{(preset, corpus): what trains its networks}, each with a place in `folder`."""
+    batch = plan.training.get("batch", TrainingConfig().batch)
+    folder = folder / f"{plan.channels}x{plan.frames}-{plan.train}-{plan.updates}x{batch}-{seed}"
+    return {
+        (preset, name): AnalyticBench(Corpus.make(name, plan.channels, plan.frames), preset, plan, folder, seed, device)
+        for preset in ("corrected", "official")
+        for name in plan.corpora
+    }
+
+
+def train_all(plan: Plan, seed: int, folder: Path, device: str, workers: int) -> None:
+    """Trains every network that is not in `folder`, `workers` at a time, each in a process with one thread."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        jobs = [
+            pool.submit(_train, plan, seed, folder, device, key, name)
+            for name in SCORES
+            for key in benches(plan, seed, folder)
+        ]
+        for job in jobs:
+            job.result()
+
+
+def _train(plan: Plan, seed: int, folder: Path, device: str, key: tuple[str, str], name: str) -> None:
+    benches(plan, seed, folder, device)[key].train(name, lambda text: print(text, file=sys.stderr, flush=True))
+
+
+def measured(plan: Plan, seed: int, folder: Path, tell: Tell, device: str = "cpu") -> Iterator[Row]:
     """The rows of a plan; networks are trained in `folder`, or read where they are there."""
-    folder = folder / f"{plan.channels}x{plan.frames}-{plan.train}-{plan.updates}-{seed}"
-    subjects = [Subject(Corpus.make(name, plan.channels, plan.frames), plan, seed, tell) for name in plan.corpora]
-    for subject in subjects:
+    subjects = {name: Subject(Corpus.make(name, plan.channels, plan.frames), plan, seed, tell) for name in plan.corpora}
+    for subject in subjects.values():
         yield from subject.floor()
-    for preset in ("corrected", "official"):
-        for subject in subjects:
-            model = AnalyticBench(subject.corpus, preset, plan, folder, seed).trained(tell)
-            yield from subject.patterns(model)
-            if (preset, subject.corpus.name) == ("corrected", TABLE[0]):
-                yield from subject.samplers(model)
+    for (preset, name), bench in benches(plan, seed, folder, device).items():
+        subject, model = subjects[name], bench.trained(tell)
+        yield from subject.patterns(model)
+        if (preset, name) == ("corrected", TABLE[0]):
+            yield from subject.samplers(model)
 
 
 class Subject:
@@ -369,7 +421,7 @@ class Subject:
         """Every sampler of the plan with the exact and the trained score; the published last step beside Tweedie's."""
         trial, scale = self.trials[TABLE[2], TABLE[1]], model.config.latent_scale
         scores = {
-            "exact": exact_estimator(trial.exact, scale),
+            "exact": exact_estimator(trial.exact, scale, model.device),
             "trained": trained_estimator(model, trial, self.clips, self.seeds),
         }
         for grid in self.plan.grids:
@@ -379,13 +431,14 @@ class Subject:
                 how = {"part": "samplers", "sampler": sampler, "steps": steps, "nfe": nfe, "last": last}
                 for score, estimator in scores.items():
                     self.tell(f"{self.corpus.name}, {sampler}, {nfe} evaluations, {score} score, last step {last}")
-                    x = sampled(estimator, trial, self.seeds, scale, grid, last == "tweedie")
+                    x = sampled(estimator, trial, self.seeds, scale, grid, last == "tweedie", model.device)
                     yield from self._rows(trial, trial.measure(x), score=score, **how)
 
     def _rows(self, trial: Trial, figures: dict[str, float], **place: Any) -> Iterator[Row]:
         cell = {"corpus": self.corpus.name, "target": trial.target, "available": symbols(trial.available)}
         plan = self.plan
         sizes = {"conditions": plan.conditions, "draws": plan.draws, "updates": plan.updates, "seed": self.seed}
+        sizes["batch"] = plan.training.get("batch", TrainingConfig().batch)
         for name, value in figures.items():
             yield {"bench": "truth", "name": name, "value": value, **cell, **place, **sizes}
 

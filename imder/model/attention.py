@@ -17,18 +17,18 @@ KeysValues = list[tuple[Tensor, Tensor]]
 
 
 @lru_cache(maxsize=64)
-def position_table(frames: int, channels: int) -> Tensor:
+def position_table(frames: int, channels: int, device: torch.device) -> Tensor:
     """(L, C) sinusoids, sines in the first half and cosines in the second, positions counted from 1."""
     half = channels // 2
     rate = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10000.0) / max(half - 1, 1)))
     angle = torch.arange(1, frames + 1, dtype=torch.float32)[:, None] * rate[None]
     table = torch.cat([angle.sin(), angle.cos()], dim=1)
-    return F.pad(table, (0, channels - 2 * half))
+    return F.pad(table, (0, channels - 2 * half)).to(device)
 
 
 def embed(x: Tensor) -> Tensor:
     """sqrt(C) x + position code; a frame whose channel 0 is exactly 0 counts as padding and gets no code. (B, L, C)"""
-    table = position_table(x.shape[1], x.shape[2]).to(x)
+    table = position_table(x.shape[1], x.shape[2], x.device)
     return math.sqrt(x.shape[2]) * x + table * (x[..., :1] != 0)
 
 
@@ -84,18 +84,18 @@ class CrossModalEncoder(nn.Module):
         embedded = embed(source)
         return [layer.keys_values(embedded) for layer in self.layers]
 
-    def mask(self, queries: int, keys: int, key_valid: Tensor | None) -> Tensor | None:
+    def mask(self, queries: int, keys: int, key_valid: Tensor | None, device: torch.device) -> Tensor | None:
         """True where attention is allowed; causal: frame i sees the source up to i + the difference in length."""
         allowed = None
         if self.causal:
-            allowed = torch.ones(queries, keys, dtype=torch.bool).tril(abs(keys - queries))
+            allowed = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(abs(keys - queries))
         if key_valid is not None:
             allowed = key_valid[:, None, None, :] if allowed is None else allowed & key_valid[:, None, None, :]
         return allowed
 
     def forward(self, x: Tensor, kv: KeysValues | None = None, key_valid: Tensor | None = None) -> Tensor:
         keys = x.shape[1] if kv is None else kv[0][0].shape[2]
-        mask = self.mask(x.shape[1], keys, key_valid)
+        mask = self.mask(x.shape[1], keys, key_valid, x.device)
         x = embed(x)
         for i, layer in enumerate(self.layers):
             x = layer(x, None if kv is None else kv[i], mask)

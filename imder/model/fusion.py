@@ -59,7 +59,7 @@ class Fusion(nn.Module):
                 lasts.append(joint[:, -1])
             else:
                 last = valid.sum(dim=1).clamp(min=1) - 1
-                lasts.append(joint[torch.arange(len(joint)), last])
+                lasts.append(joint[torch.arange(len(joint), device=last.device), last])
         h = torch.cat(lasts, dim=1)  # (B, 6 D)
         hidden = F.dropout(self.first(h).relu(), self.output_dropout, self.training)
         return self.out(self.second(hidden) + h)

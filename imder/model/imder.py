@@ -65,6 +65,11 @@ class IMDer(nn.Module):
         self.register_buffer("latent_mean", torch.zeros(len(MODALITIES), d))
         self.register_buffer("latent_std", torch.ones(len(MODALITIES), d))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes; latents are wanted there, `available` and seeds are not."""
+        return self.latent_mean.device
+
     # Latents ---------------------------------------------------------------------------------------------------------
 
     def _statistics(self, k: str) -> tuple[Tensor, Tensor]:
@@ -141,16 +146,19 @@ class IMDer(nn.Module):
         return nn.ModuleDict(own)
 
     def condition(self, k: str, latents: Latents, available: Tensor) -> tuple[Tensor, Tensor]:
-        """The fused condition of s_k (B, D, L) from the available others, and which rows have one (B,) bool."""
+        """The fused condition of s_k (B, D, L) from the available others, and which rows have one (B,) bool.
+
+        `available` (B, 3) bool on the CPU here and everywhere: it decides what is computed.
+        """
         there = {o: available[:, MODALITIES.index(o)] for o in MODALITIES if o != k}
         first, second = next(pair for pair in PAIRS if k not in pair)
         a, b = latents[first], latents[second]
         both = there[first] & there[second]
-        rows_a, rows_b = (there[first] & ~both)[:, None, None], (there[second] & ~both)[:, None, None]
-        fused = torch.where(rows_a, a, 0.0) + torch.where(rows_b, b, 0.0)
+        kinds = (there[first] & ~both, there[second] & ~both, both)
+        only_a, only_b, pairs = (rows.to(a.device)[:, None, None] for rows in kinds)
+        fused = torch.where(only_a, a, 0.0) + torch.where(only_b, b, 0.0)
         if bool(both.any()):
-            pair = self.pairs[f"{first}_{second}"](torch.cat([a, b], dim=1))
-            fused = torch.where(both[:, None, None], pair, fused)
+            fused = torch.where(pairs, self.pairs[f"{first}_{second}"](torch.cat([a, b], dim=1)), fused)
         return fused * self.config.condition_scale, there[first] | there[second]
 
     def _skip(self, k: str, latents: Latents, available: Tensor) -> Skip:
@@ -175,7 +183,7 @@ class IMDer(nn.Module):
             return self.linear.denoise(gaussian, x / scale, std / scale, mean) * scale, gaussian.error(
                 std / scale
             ) * scale
-        out, error = torch.empty_like(x), torch.empty(len(x))
+        out, error = torch.empty_like(x), torch.empty_like(std)
         for rows, gaussian, mean in skip.groups:
             level = std[rows] / scale
             out[rows] = self.linear.denoise(gaussian, x[rows] / scale, level, mean) * scale
@@ -225,21 +233,22 @@ class IMDer(nn.Module):
         x0 = latents[k] * config.latent_scale
         kept = torch.rand(rows, generator=generator) >= config.condition_dropout
         available = available & kept[:, None]
-        uniform = self.sde.eps + (1 - self.sde.eps) * torch.rand(rows, generator=generator)
-        z = torch.randn(x0.shape, generator=generator)
+        device = x0.device  # everything is drawn on the CPU, so that the draws are the same everywhere
+        uniform = self.sde.eps + (1 - self.sde.eps) * torch.rand(rows, generator=generator).to(device)
+        z = torch.randn(x0.shape, generator=generator).to(device)
         weight = mask[:, None].float()
         count = weight.sum(dim=(1, 2)) * x0.shape[1]
         inner = None if bool(mask.all()) else mask
         if not config.preconditioned:
             condition, present = self.condition(k, latents, available)
             std = self.sde.marginal_std(uniform)[:, None, None]
-            other = z if config.condition_noise == "shared" else torch.randn(x0.shape, generator=generator)
+            other = z if config.condition_noise == "shared" else torch.randn(x0.shape, generator=generator).to(device)
             prepared = self.scores[k].prepare(condition + std * other, present, inner)
             score = self.scores[k]((x0 + std * z) * weight, uniform, prepared) / std
             return ((score * std + z) ** 2 * weight).sum(dim=(1, 2)) / count, uniform
         log_std = math.log(config.latent_scale) + LOG_NORMAL_SHIFT
-        log_std = log_std + LOG_NORMAL_SPREAD * torch.randn(rows, generator=generator)
-        log_normal = torch.rand(rows, generator=generator) < LOG_NORMAL_SHARE
+        log_std = log_std + LOG_NORMAL_SPREAD * torch.randn(rows, generator=generator).to(device)
+        log_normal = torch.rand(rows, generator=generator).to(device) < LOG_NORMAL_SHARE
         std = torch.where(log_normal, log_std.exp(), self.sde.marginal_std(uniform)).clamp(MIN_STD, self.sde.std(1.0))
         x = (x0 + std[:, None, None] * z) * weight
         with torch.no_grad():
@@ -280,7 +289,7 @@ class IMDer(nn.Module):
                 branches.append((share, network.prepare(None, None, mask), self._skip(k, latents, there & False)))
 
             def estimate(x: Tensor, t: float) -> Estimate:
-                std = torch.tensor([self.sde.std(t)], dtype=x.dtype)
+                std = torch.full((1,), self.sde.std(t), dtype=x.dtype, device=x.device)
                 denoised = 0.0
                 for share, prepared, skip in branches:
                     linear, c = self._linear(skip, x * weight, std)
@@ -291,11 +300,11 @@ class IMDer(nn.Module):
 
             return estimate
 
-        noise = Noise([noise_seed(s, k, "condition") for s in seeds], config.latent_channels, valid.shape[1])
+        noise = self._noise([noise_seed(s, k, "condition") for s in seeds], valid)
         free = network.prepare(None, None, mask)
 
         def published(x: Tensor, t: float) -> Estimate:
-            time, std = torch.tensor([t], dtype=x.dtype), self.sde.std(t)
+            time, std = torch.full((1,), t, dtype=x.dtype, device=x.device), self.sde.std(t)
             score = 0.0
             if condition is not None:
                 noised = condition if config.condition_noise == "none" else condition + std * noise()
@@ -349,7 +358,7 @@ class IMDer(nn.Module):
         tweedie = self.config.tweedie or name != "euler-maruyama"
         noises, starts = {}, {}
         for k in absent:
-            noises[k] = Noise([noise_seed(s, k) for s in seeds], self.config.latent_channels, mask.shape[1])
+            noises[k] = self._noise([noise_seed(s, k) for s in seeds], mask)
             starts[k] = self.sde.prior(noises[k]())
             if guidance and not chosen.stochastic:
                 starts[k] = starts[k] * self.config.temperature.get(cell_name(available, k), 1.0)
@@ -376,9 +385,14 @@ class IMDer(nn.Module):
             at = {"index": done.index + step.index, "total": waits.total, "nfe": done.nfe + step.nfe}
             yield {first: replace(done, **at), second: replace(step, **at)}
 
+    def _noise(self, seeds: Sequence[int], mask: Tensor) -> Noise:
+        """Noise for latents with the padding mask `mask` (B, L), where that is."""
+        return Noise(seeds, self.config.latent_channels, mask.shape[1], mask.device)
+
     def _mean(self, k: str, mask: Tensor) -> Tensor:
         """The training mean of a modality in the diffused scale, for every valid frame of `mask` (B, L)."""
-        mean = torch.zeros(()) if self.config.standardise_latents else self._statistics(k)[0] * self.config.latent_scale
+        own = self._statistics(k)[0] * self.config.latent_scale
+        mean = torch.zeros_like(own) if self.config.standardise_latents else own
         return mean * mask[:, None].expand(-1, self.config.latent_channels, -1)
 
     def crop(self, x: Tensor, frames: int) -> Tensor:
@@ -442,7 +456,7 @@ class IMDer(nn.Module):
             for k in missing(names):
                 seeds = [0] * len(rows)
                 estimate = self.estimator(k, padded, names, mask, seeds=seeds)
-                x = self.sde.prior(Noise(seeds, self.config.latent_channels, mask.shape[1])())
+                x = self.sde.prior(self._noise(seeds, mask)())
                 out[k][rows] = self.crop(estimate(x, 1.0).denoised, valid.shape[1])
         return out
 

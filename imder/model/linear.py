@@ -26,12 +26,12 @@ MOST_MADE = 48
 
 
 @lru_cache(maxsize=16)
-def cosine_basis(frames: int) -> Tensor:
+def cosine_basis(frames: int, device: torch.device) -> Tensor:
     """(L, L) orthonormal DCT-II, rows are frequencies."""
     n, k = torch.arange(frames, dtype=torch.float64), torch.arange(frames, dtype=torch.float64)[:, None]
     basis = torch.cos(math.pi / frames * (n + 0.5) * k) * math.sqrt(2 / frames)
     basis[0] /= math.sqrt(2)
-    return basis.float()
+    return basis.float().to(device)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class LinearGaussian(nn.Module):
         z = torch.cat([latents[k] * valid[:, None] for k in MODALITIES], dim=1)  # (N, 3 D, L)
         if z.shape[2] != frames:
             raise ValueError(f"latents have {z.shape[2]} frames; this model is configured for {frames}")
-        c = torch.einsum("fl,ncl->fnc", cosine_basis(frames).to(z), z)
+        c = torch.einsum("fl,ncl->fnc", cosine_basis(frames, z.device), z)
         cov = c.transpose(1, 2) @ c / len(z)
         near = torch.cat([cov[1:2], cov[:-1]]), torch.cat([cov[1:], cov[-2:-1]])
         self.covariance.copy_((1 - SMOOTHING) * cov + SMOOTHING / 2 * (near[0] + near[1]))
@@ -74,6 +74,10 @@ class LinearGaussian(nn.Module):
     def reset(self) -> None:
         """Forgets what was derived from an earlier covariance."""
         self._made.clear()
+
+    def _apply(self, *args, **kwargs) -> LinearGaussian:  # a move to another device, too
+        self.reset()
+        return super()._apply(*args, **kwargs)
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -84,7 +88,7 @@ class LinearGaussian(nn.Module):
         own = self.covariance.shape[0]
         if frames == own:
             return self.covariance
-        at = (torch.arange(frames) * own / frames).clamp(max=own - 1)
+        at = (torch.arange(frames, device=self.covariance.device) * own / frames).clamp(max=own - 1)
         low = at.floor().long()
         part = (at - low)[:, None, None].to(self.covariance)
         high = (low + 1).clamp(max=own - 1)
@@ -105,7 +109,7 @@ class LinearGaussian(nn.Module):
                 seen = torch.cat([where[k] for k in key[1]])
                 coo = cov[:, seen[:, None], seen]
                 level = coo.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None]
-                coo = coo + RIDGE * level * torch.eye(len(seen), dtype=coo.dtype)
+                coo = coo + RIDGE * level * torch.eye(len(seen)).to(coo)
                 cko = cov[:, own[:, None], seen]
                 regression = torch.linalg.solve(coo, cko.transpose(1, 2)).transpose(1, 2)
                 ckk = ckk - regression @ cko.transpose(1, 2)
@@ -122,13 +126,13 @@ class LinearGaussian(nn.Module):
         """E[x_k | observed] (B, D, L) of observed unit latents, or 0 where nothing is observed."""
         if gaussian.regression is None:
             return 0.0
-        basis = cosine_basis(latents[0].shape[2])
+        basis = cosine_basis(latents[0].shape[2], latents[0].device)
         c = torch.einsum("fl,bcl->bfc", basis, torch.cat(latents, dim=1))
         return torch.einsum("fdc,bfc,fl->bdl", gaussian.regression, c, basis)
 
     def denoise(self, gaussian: Gaussian, x: Tensor, std: Tensor, mean: Tensor | float) -> Tensor:
         """Wiener filter of x (B, D, L) in unit scale at noise levels std (B,) of that scale, around `mean`."""
-        basis = cosine_basis(x.shape[2])
+        basis = cosine_basis(x.shape[2], x.device)
         c = torch.einsum("bdl,fl,fde->bfe", x - mean, basis, gaussian.vectors)
         var = gaussian.variances[None]
         c = c * (var / (var + std[:, None, None] ** 2))

@@ -130,7 +130,7 @@ class ScoreNetwork(nn.Module):
         multipliers = [None if m is None else m[:, None, :].float() for m in masks]
         if condition is None:
             return Prepared(None, multipliers)
-        rows = None if present is None or bool(present.all()) else present[:, None, None].float()
+        rows = None if present is None or bool(present.all()) else present.to(condition)[:, None, None]
         levels = []
         for level, mask, multiplier in zip([*self.down, *self.up], masks, multipliers, strict=True):
             if level.condition_conv is not None:

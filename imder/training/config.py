@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 PRESETS = ("corrected", "paper", "official")
 
@@ -15,9 +18,21 @@ def _number(default: float, help: str, low: float = 0.0, high: float = math.inf,
     return field(default=default, metadata={"help": help, "low": low, "high": high, **metadata})
 
 
+def check_device(name: str) -> None:
+    """Raises ValueError unless `name` is cpu, cuda or cuda:N and this torch finds it here."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ValueError(f"device: {name!r} is not allowed; cpu, cuda or cuda:N is")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name != "cpu" and int(name.partition(":")[2] or 0) >= there:
+        raise ValueError(f"device: {name!r} is not here; torch {torch.__version__} finds {there} CUDA devices")
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The recipe. Fields marked `free` may differ when an interrupted run goes on: results do not depend on them."""
+    """The recipe. Fields marked `free` may differ when an interrupted run goes on: results do not depend on them.
+
+    (On another device they differ by rounding: what is drawn at random is the same.)
+    """
 
     preset: str = field(default="corrected", metadata={"help": f"model preset: {', '.join(PRESETS)}"})
     seed: int = _number(0, "seed of weights, order of clips, noise and dropout", 0, 2**31 - 1)
@@ -53,6 +68,9 @@ class TrainingConfig:
     complete: float = _number(0.25, "stage 3: share of clips with nothing missing", 0, 1)
     workers: int = _number(2, "processes at a time; 0 works in this one", 0, 64, free=True)
     checkpoint_seconds: float = _number(60.0, "seconds between checkpoints", 0, free=True)
+    device: str = field(
+        default="cpu", metadata={"help": "where torch computes: cpu, or cuda with a build that has it", "free": True}
+    )
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:

@@ -95,7 +95,8 @@ def fit(job: Job, seed: int, checkpoints: Checkpoints, interval: float, report: 
 
     if saved := checkpoints.newest(report.warn):
         tensors, meta = saved
-        parts = {part: _part(tensors, part) for part in ("now", "average", "kept", "optimiser")}
+        device = parameters[0].device
+        parts = {part: _part(tensors, part, device) for part in ("now", "average", "kept", "optimiser")}
         job.modules.load_state_dict(parts["now"])
         average, kept = parts["average"], parts["kept"]
         _load_optimiser(optimiser, parts["optimiser"])
@@ -185,8 +186,8 @@ def fit(job: Job, seed: int, checkpoints: Checkpoints, interval: float, report: 
     return kept, {name: meta[name] for name in ("step", "best", "best_step", "seconds", "rows", "figures")}
 
 
-def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    return {name.removeprefix(part + "."): x for name, x in tensors.items() if name.startswith(part + ".")}
+def _part(tensors: dict[str, Tensor], part: str, device: torch.device) -> dict[str, Tensor]:
+    return {name.removeprefix(part + "."): x.to(device) for name, x in tensors.items() if name.startswith(part + ".")}
 
 
 def _blend(average: dict[str, Tensor], now: dict[str, Tensor], share: float) -> None:

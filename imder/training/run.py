@@ -20,7 +20,7 @@ from imder.data.dataset import FeatureSet
 from imder.modality import MODALITIES, PATTERNS, symbols
 from imder.samplers import get_sampler
 from imder.training.checkpoint import DamagedError, locked
-from imder.training.config import TrainingConfig
+from imder.training.config import TrainingConfig, check_device
 from imder.training.inherit import inherit
 from imder.training.loop import Interrupted, Reporter
 from imder.training.pool import run_jobs
@@ -51,6 +51,7 @@ def train(
     where the recipe is the same, are taken over. Raises Complete when `out` holds a complete run,
     Interrupted after SIGINT or SIGTERM with the state saved, ValueError for anything else that a person can mend.
     """
+    check_device(config.device)
     out, overrides = Path(out), model or {}
     base = None if start is None else hub.load(start, fallback=False)
     feature_set = FeatureSet.open(data)
@@ -185,6 +186,7 @@ def _evaluations(model_config: Any) -> int:
 def _finish(
     bench: Bench, out: Path, progress: Progress, half: bool, command: str, start: dict[str, str] | None
 ) -> dict[str, Any]:
+    bench = dataclasses.replace(bench, config=dataclasses.replace(bench.config, device="cpu"))
     scores = [f"score-{k}" for k in MODALITIES]
     torch.set_num_threads(1)
     model = bench.model("encode", *scores, "recover")

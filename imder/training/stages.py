@@ -25,8 +25,8 @@ from imder.training.checkpoint import Checkpoints, DamagedError, read_folder, wr
 from imder.training.config import TrainingConfig
 from imder.training.loop import Interrupted, Job, Reporter, fit
 
-#: Clips at a time where nothing is learnt.
-CHUNK = 100
+#: Clips at a time where nothing is learnt; draws at a time on a GPU, which has hardly more to do with many.
+CHUNK, GPU_CHUNK = 100, 1000
 
 #: Jobs by phase; those of one phase need nothing from each other.
 Phase = tuple[str, ...]
@@ -57,6 +57,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def to(self, device: str) -> Part:
+        """The same on a device."""
+        values = {k: x.to(device) for k, x in self.values.items()}
+        return Part(values, self.valid.to(device), self.label.to(device), self.ids, self.time)
+
     def rows(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """(values, valid, label) of some clips, cut to the longest of them."""
         valid = self.valid[rows]
@@ -76,6 +81,10 @@ class Draws:
     rows: Tensor
     available: Tensor
     values: dict[str, Tensor]
+
+    def to(self, device: str) -> Draws:
+        """The same with its values on a device."""
+        return Draws(self.rows, self.available, {k: z.to(device) for k, z in self.values.items()})
 
 
 @dataclass
@@ -119,7 +128,7 @@ class Bench:
             batch = self.standardiser.apply(collate(clips))
             if bad := [name for name, y in zip(batch.ids, batch.label.tolist(), strict=True) if not math.isfinite(y)]:
                 raise ValueError(f"data: the label is not a finite number for clips {', '.join(bad)}")
-            found[split] = Part(batch.features, batch.valid, batch.label, batch.ids, 1)
+            found[split] = Part(batch.features, batch.valid, batch.label, batch.ids, 1).to(self.config.device)
         return found
 
     def model_config(self, **changes: Any) -> ModelConfig:
@@ -137,7 +146,7 @@ class Bench:
             for key, x in tensors.items():
                 state[key] = x
         model.load_state_dict(state)
-        return model.requires_grad_(False).eval()
+        return model.requires_grad_(False).eval().to(self.config.device)
 
     def result(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and meta of a finished job; raises DamagedError unless it is there and whole."""
@@ -245,7 +254,7 @@ def start_encoder(conv: nn.Conv1d, frames: Tensor, generator: torch.Generator) -
     channels = conv.weight.shape[0]
     covariance = frames.T.double() @ frames.double() / len(frames)
     leading = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :channels].float()  # (F, at most D)
-    turn = torch.linalg.qr(torch.randn(channels, channels, generator=generator)).Q[:, : leading.shape[1]]
+    turn = torch.linalg.qr(torch.randn(channels, channels, generator=generator)).Q[:, : leading.shape[1]].to(frames)
     conv.weight.mul_(0.2)
     conv.weight[:, :, 1] = turn @ leading.T
 
@@ -400,10 +409,11 @@ def draws(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor]
     model = bench.model("encode", *(f"score-{k}" for k in MODALITIES))
     part = bench.latents(model, split)
     folder = bench.folder / "jobs" / f"draws-{which}"
-    chunks = torch.arange(len(rows)).split(CHUNK)
+    size = CHUNK if bench.config.device == "cpu" else GPU_CHUNK
+    chunks = torch.arange(len(rows)).split(size)
     pieces: dict[str, list[Tensor]] = {k: [] for k in MODALITIES}
     for index, at in enumerate(chunks):
-        saved = folder / f"part-{index:05d}"
+        saved = folder / f"part-{size}-{index:05d}"
         try:
             values, _ = read_folder(saved)
         except DamagedError as error:
@@ -414,7 +424,7 @@ def draws(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor]
             truth = {k: z[rows[at]] for k, z in part.values.items()}
             seeds_here = [seeds[i] for i in at.tolist()]
             values = model.recover(truth, available[at], valid=part.valid[rows[at]], seeds=seeds_here)
-            values = {k: z.contiguous() for k, z in values.items()}
+            values = {k: z.cpu().contiguous() for k, z in values.items()}
             for k, z in values.items():
                 if not torch.isfinite(z).all():
                     raise ValueError(f"draws-{which}: a recovery of {k} is not finite, its score network is of no use")
@@ -451,34 +461,36 @@ def recover(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tenso
     drawn = [load_draws(bench, str(i)) for i in range(config.passes)]
     count, several = len(train), config.train_draws
     place = torch.stack([torch.argsort(d.rows[:count]) for d in drawn])  # (passes, N): where a clip's first draw stands
+    patterns = torch.stack([d.available for d in drawn])  # (passes, draws N, 3)
     # (passes, draws, N, D, L); every draw of a pass has the same order of clips
-    values = {k: [d.values[k].unflatten(0, (several, count)) for d in drawn] for k in MODALITIES}
-    judged = load_draws(bench, "valid")
+    values = {
+        k: torch.stack([d.values[k].unflatten(0, (several, count)) for d in drawn]).to(config.device)
+        for k in MODALITIES
+    }
+    judged = load_draws(bench, "valid").to(config.device)
 
     def losses(rows: Tensor, generator: torch.Generator) -> Tensor:
         truth, mask, label = train.rows(rows)
         frames = mask.shape[1]
-        chosen = torch.randint(config.passes, (len(rows),), generator=generator).tolist()
+        chosen = torch.randint(config.passes, (len(rows),), generator=generator)
         whole = torch.rand(len(rows), generator=generator) < config.complete
-        where = [(p, int(place[p, r])) for p, r in zip(chosen, rows.tolist(), strict=True)]
-        available = torch.stack([drawn[p].available[i] for p, i in where]) | whole[:, None]
-        own = torch.randint(several, (len(rows),), generator=generator).tolist()
+        at = place[chosen, rows]
+        available = patterns[chosen, at] | whole[:, None]
+        own = torch.randint(several, (len(rows),), generator=generator)
         many = int(torch.randint(min(2, several), several + 1, (), generator=generator))
+        complete = whole.to(mask.device)[:, None, None]
 
-        def batch(pick: Callable[[Tensor, int], Tensor]) -> dict[str, Tensor]:
-            found = {}
-            for k in MODALITIES:
-                z = torch.stack([pick(values[k][p][:, i, :, :frames], n) for n, (p, i) in enumerate(where)])
-                found[k] = torch.where(whole[:, None, None], truth[k], z)
+        def batch(pick: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+            found = {k: torch.where(complete, truth[k], pick(values[k])[..., :frames]) for k in MODALITIES}
             return refine(model, found, available, mask)
 
-        refined = batch(lambda draws, n: draws[own[n]])
+        refined = batch(lambda drawn: drawn[chosen, own, at])
         total = (model.predict(refined, mask) - label).abs()
-        kinds = [refined] if several == 1 else [refined, batch(lambda draws, n: draws[:many].mean(0))]
+        kinds = [refined] if several == 1 else [refined, batch(lambda drawn: drawn[chosen, :many, at].mean(1))]
         for kind in kinds:
             for k, has in zip(MODALITIES, available.T, strict=True):
                 error = squared_error(model.unit(k, kind[k]), model.unit(k, truth[k]), mask, 2)
-                total = total + config.reconstruct_weight * error * ~has
+                total = total + config.reconstruct_weight * error * ~has.to(error.device)
         return total
 
     modules = nn.ModuleDict({"reconstructors": model.reconstructors, "fusion": model.fusion})
