@@ -49,7 +49,7 @@ Tell = Callable[[str], None]
 
 SLICES, LEADING, SMALLEST = 256, 16, 1 / 6
 FLOORS = 6  # exact samples that are compared with another one
-BATCH = 128  # rows drawn at a time
+BATCH = 512  # rows drawn at a time
 SCORES = tuple(f"score-{k}" for k in MODALITIES)
 METHODS = ("floor", "conditional", "unconditional", "official")
 TABLE = "mixture", "vision", ("text",)  # corpus, target and pattern of the sampler table
