@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from imder.samplers import MAX_STEPS
+
 PRESETS = ("corrected", "paper", "official")
 
 
@@ -60,6 +62,7 @@ class TrainingConfig:
     passes: int = _number(4, "stage 3: draws of every training clip, each with a random pattern", 1)
     train_draws: int = _number(4, "stage 3: recoveries a draw; D_k learns from one and from their mean", 1, 64)
     valid_draws: int = _number(4, "stage 3: draws of every validation clip and pattern", 1)
+    draw_steps: int = _number(0, "stage 3: steps of those draws (published: 100); 0 for the preset's", 0, MAX_STEPS)
     recover_epochs: int = _number(24, "stage 3: epochs of D_k and T_k", 1)
     reconstruct_lr: float = _number(1e-3, "stage 3: learning rate of D_k", 1e-9, 1)
     fusion_lr: float = _number(3e-4, "stage 3: learning rate of T_k", 1e-9, 1)

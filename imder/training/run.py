@@ -18,6 +18,7 @@ import torch
 from imder import hub
 from imder.data.dataset import FeatureSet
 from imder.modality import MODALITIES, PATTERNS, symbols
+from imder.model import ModelConfig
 from imder.samplers import get_sampler
 from imder.training.checkpoint import DamagedError, locked
 from imder.training.config import TrainingConfig, check_device
@@ -71,7 +72,7 @@ def train(
         sizes = {split: len(part) for split, part in bench.features.items()}
         if base is not None and not (work / "results" / "encode").exists():
             inherit(bench, base)
-        progress = _progress(bench, out, sizes, _evaluations(model_config))
+        progress = _progress(bench, out, sizes, _evaluations(model_config, config.draw_steps))
         try:
             for phase in phases(config):
                 jobs = [name for name in phase if progress.parts[name] < 1]
@@ -148,7 +149,8 @@ def _check_folder(out: Path, plan: dict[str, Any]) -> None:
         return
     if (out / hub.CONFIG).exists():
         run = hub.load_run(out)
-        difference = _difference(run.info["training"].get("essence", {}), _essence(plan))
+        there = TrainingConfig().essential | run.info["training"].get("essence", {})  # a run may be older than a field
+        difference = _difference(there, _essence(plan))
         raise Complete(f"{out}: the run is complete" + (f", trained with {difference}" if difference else ""))
     if out.exists() and (not out.is_dir() or any(path.name != WORK for path in out.iterdir())):
         raise ValueError(f"{out}: is no run and not empty; choose an empty or a new folder")
@@ -176,8 +178,8 @@ def _progress(bench: Bench, out: Path, sizes: dict[str, int], evaluations: int) 
     return Progress(costs, out / hub.LOG, rows)
 
 
-def _evaluations(model_config: Any) -> int:
-    return model_config.steps * (2 if get_sampler(model_config.sampler).title.startswith("Heun") else 1)
+def _evaluations(model_config: ModelConfig, draw_steps: int) -> int:
+    return get_sampler(model_config.sampler).evaluations(draw_steps or model_config.steps)
 
 
 # The end.

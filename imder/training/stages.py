@@ -423,7 +423,8 @@ def draws(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor]
         if values is None:
             truth = {k: z[rows[at]] for k, z in part.values.items()}
             seeds_here = [seeds[i] for i in at.tolist()]
-            values = model.recover(truth, available[at], valid=part.valid[rows[at]], seeds=seeds_here)
+            steps = bench.config.draw_steps or None
+            values = model.recover(truth, available[at], valid=part.valid[rows[at]], seeds=seeds_here, steps=steps)
             values = {k: z.cpu().contiguous() for k, z in values.items()}
             for k, z in values.items():
                 if not torch.isfinite(z).all():
