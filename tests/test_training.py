@@ -296,6 +296,9 @@ def test_flags_come_from_the_fields(data, tmp_path, capsys):
         (["--ema", "1.5"], "ema: 1.5 is not allowed"),
         (["--preset", "best"], "preset: 'best' is unknown; allowed: corrected, paper, official"),
         (["--model", "[1]"], "model: '[1]' is not allowed; a JSON object is"),
+        (["--device", "tpu"], "device: 'tpu' is not allowed; cpu, cuda or cuda:N is"),
+        (["--device", "cuda:99"], "device: 'cuda:99' is not here; torch"),
+        (["--draw-steps", "1001"], "draw-steps: 1001 is not allowed"),
     ):
         assert command_line(["train", "--data", str(data), "--out", str(tmp_path / "run"), *flags]) == 2
         assert text in capsys.readouterr().err
@@ -317,6 +320,21 @@ def test_the_other_presets_train(data, tmp_path, preset):
     metrics = train(data, tmp_path / "run", config, model=TINY)
     assert "linear_loss" not in metrics["score"]["text"]
     assert hub.load_run(tmp_path / "run").model.config.preset == preset
+
+
+def test_the_draws_of_stage_3_may_take_fewer_steps(data, tmp_path, monkeypatch):
+    taken, recover = set(), IMDer.recover
+
+    def spy(self, *args, steps, **kwargs):
+        taken.add(steps)
+        return recover(self, *args, steps=steps, **kwargs)
+
+    monkeypatch.setattr(IMDer, "recover", spy)
+    config = dataclasses.replace(SHORT, limit=8, least=1, score_updates=1)
+    for steps in (0, 2):
+        train(data, tmp_path / str(steps), dataclasses.replace(config, draw_steps=steps), model=TINY)
+    assert taken == {None, 2}  # None: the preset's
+    assert hub.load_run(tmp_path / "2").model.config.steps == TINY["steps"]  # those of a recovery stay
 
 
 def test_latents_are_standardised_and_readouts_are_the_best_linear_ones(data, whole, tmp_path):

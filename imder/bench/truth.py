@@ -308,7 +308,8 @@ def sampled(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The place where trained networks are kept, the length of training, and by what it is done."""
+    """Which corpora, where trained networks are kept, the length of training, and by what it is done."""
+    parser.add_argument("--corpora", nargs="+", choices=CORPORA, help="default: both; quick: the mixture")
     parser.add_argument("--cache", type=Path, help="keep trained networks in this folder and use those that are there")
     parser.add_argument("--updates", type=int, help=f"updates of each score network (default {Plan().updates})")
     parser.add_argument("--batch", type=int, help=f"clips an update (default {TrainingConfig().batch})")
@@ -324,6 +325,8 @@ def run(args: argparse.Namespace, tell: Tell) -> list[Row]:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"{name}: {value} is not allowed; a whole number of at least 1 is")
+    if args.corpora is not None:
+        plan = replace(plan, corpora=tuple(dict.fromkeys(args.corpora)))
     if args.updates is not None:
         plan = replace(plan, updates=args.updates)
     if args.batch is not None:

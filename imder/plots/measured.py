@@ -14,6 +14,8 @@ from imder.modality import NAMES, PATTERNS, SYMBOLS, missing, symbols
 
 #: Okabe-Ito, so that no two series differ by colour alone for a colour-blind reader; each has its own shape too.
 INK = "#7a8594"
+#: A logarithmic axis with labels at 1, 2 and 5 of each power of ten.
+LOG = {"type": "log", "tickvals": [m * 10.0**e for e in range(-3, 5) for m in (1, 2, 5)], "tickformat": "~g"}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from imder.plots.measured import template
+from imder.plots.measured import LOG, template
 
 #: How a row's name begins, its series, and how it is shown.
 RATIOS = {
@@ -38,7 +38,7 @@ def ratios(rows: Sequence[dict[str, Any]]) -> go.Figure:
                 hovertemplate=f"{name}, %{{y}}: %{{x:.3g}}<extra></extra>",
             )
     figure = template(figure, x="times cheaper than the published sampler", height=220)
-    return figure.update_xaxes(type="log")
+    return figure.update_xaxes(**LOG)
 
 
 def costs(rows: Sequence[dict[str, Any]]) -> go.Figure:
@@ -56,5 +56,5 @@ def costs(rows: Sequence[dict[str, Any]]) -> go.Figure:
             hovertemplate=f"%{{x}} {title}: %{{y:.1f}} ms<extra></extra>",
         )
     figure = template(figure, x="clips, frames or steps", height=340)
-    figure.update_yaxes(type="log", autorange=True, title={"text": "ms, CPU, one thread", "font": {"size": 13}})
-    return figure.update_xaxes(type="log")
+    figure.update_yaxes(autorange=True, **LOG, title={"text": "ms, CPU, one thread", "font": {"size": 13}})
+    return figure.update_xaxes(**LOG)

@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from imder.modality import SYMBOLS
-from imder.plots.measured import INK, Series, template
+from imder.plots.measured import INK, LOG, Series, template
 
 Row = dict[str, Any]
 
@@ -48,7 +48,7 @@ def truth_draws(rows: Sequence[Row], corpus: str) -> go.Figure:
         )
     figure.add_vline(x=1, line={"color": INK, "dash": "dot"})
     figure = template(figure, x="sliced Wasserstein distance / that of exact draws", height=360)
-    return figure.update_xaxes(type="log")
+    return figure.update_xaxes(**LOG)
 
 
 def truth_samplers(rows: Sequence[Row], name: str = "sliced_wasserstein") -> go.Figure:
@@ -85,8 +85,8 @@ def truth_samplers(rows: Sequence[Row], name: str = "sliced_wasserstein") -> go.
             )
     figure = template(figure, x="network evaluations", height=420)
     title = name.replace("_", " ")
-    figure.update_yaxes(autorange=True, type="log", title={"text": title, "font": {"size": 13}})
-    return figure.update_xaxes(type="log")
+    figure.update_yaxes(autorange=True, **LOG, title={"text": title, "font": {"size": 13}})
+    return figure.update_xaxes(**LOG)
 
 
 def _cell(row: Row) -> str:
