@@ -33,7 +33,7 @@ def check_device(name: str) -> None:
 class TrainingConfig:
     """The recipe. Fields marked `free` may differ when an interrupted run goes on: results do not depend on them.
 
-    (On another device they differ by rounding: what is drawn at random is the same.)
+    (On another device they differ by rounding and dropout's masks; weights, order and noise are drawn on the CPU.)
     """
 
     preset: str = field(default="corrected", metadata={"help": f"model preset: {', '.join(PRESETS)}"})
