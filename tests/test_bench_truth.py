@@ -21,7 +21,16 @@ CELLS = [((), "audio"), *((pattern, k) for pattern in PATTERNS[:-1] for k in mis
 
 def arguments(**changes):
     """The flags of `bench truth --quick`."""
-    flags = {"corpora": None, "updates": None, "batch": None, "cache": None, "seed": 0, "workers": 1, "device": "cpu"}
+    flags = {
+        "corpora": None,
+        "targets": None,
+        "updates": None,
+        "batch": None,
+        "cache": None,
+        "seed": 0,
+        "workers": 1,
+        "device": "cpu",
+    }
     return Namespace(quick=True, **(flags | changes))
 
 
@@ -145,6 +154,8 @@ def test_refusals():
         corpus.given("text", ("text",), corpus.sample(1, 0))
     with pytest.raises(ValueError, match="updates: 0 is not allowed"):
         truth.run(arguments(updates=0), print)
+    with pytest.raises(ValueError, match="targets: audio is not allowed; text audio vision from the first on is"):
+        truth.run(arguments(targets=["audio"]), print)
     with pytest.raises(ValueError, match="batch: -1 is not allowed"):
         truth.run(arguments(batch=-1), print)
     with pytest.raises(ValueError, match="device: 'gpu' is not allowed; cpu, cuda or cuda:N is"):

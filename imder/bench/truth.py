@@ -50,16 +50,16 @@ Tell = Callable[[str], None]
 SLICES, LEADING, SMALLEST = 256, 16, 1 / 6
 FLOORS = 6  # exact samples that are compared with another one
 BATCH = 512  # rows drawn at a time
-SCORES = tuple(f"score-{k}" for k in MODALITIES)
 METHODS = ("floor", "conditional", "unconditional", "official")
-TABLE = "mixture", "vision", ("text",)  # corpus, target and pattern of the sampler table
+TABLE = "mixture"  # the sampler table's corpus
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes of a run. `grids`: sampler and steps of the sampler table, which is of the mixture."""
+    """Sizes of a run. `targets`: what is drawn; `grids`: sampler and steps of the sampler table."""
 
     corpora: tuple[str, ...] = CORPORA
+    targets: tuple[str, ...] = MODALITIES
     channels: int = 32
     frames: int = 48
     train: int = 20000
@@ -140,10 +140,11 @@ class AnalyticBench(Bench):
         return self.parts[split]
 
     def trained(self, tell: Tell) -> IMDer:
-        """The model with all three score networks, trained by `training.stages` unless a result is there."""
-        for name in SCORES:
+        """The model with the targets' score networks, trained by `training.stages` unless a result is there."""
+        names = [f"score-{k}" for k in self.plan.targets]
+        for name in names:
             self.train(name, tell)
-        return self.model(*SCORES)
+        return self.model(*names)
 
     def train(self, name: str, tell: Tell) -> None:
         """Trains one network, `score-text` or another; its result is kept in the folder."""
@@ -310,6 +311,12 @@ def sampled(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which corpora, where trained networks are kept, the length of training, and by what it is done."""
     parser.add_argument("--corpora", nargs="+", choices=CORPORA, help="default: both; quick: the mixture")
+    parser.add_argument(
+        "--targets",
+        nargs="+",
+        choices=MODALITIES,
+        help="what is drawn: text, text audio, or all (default), as the chain's order is",
+    )
     parser.add_argument("--cache", type=Path, help="keep trained networks in this folder and use those that are there")
     parser.add_argument("--updates", type=int, help=f"updates of each score network (default {Plan().updates})")
     parser.add_argument("--batch", type=int, help=f"clips an update (default {TrainingConfig().batch})")
@@ -327,6 +334,8 @@ def run(args: argparse.Namespace, tell: Tell) -> list[Row]:
             raise ValueError(f"{name}: {value} is not allowed; a whole number of at least 1 is")
     if args.corpora is not None:
         plan = replace(plan, corpora=tuple(dict.fromkeys(args.corpora)))
+    if args.targets is not None:
+        plan = replace(plan, targets=checked_targets(args.targets))
     if args.updates is not None:
         plan = replace(plan, updates=args.updates)
     if args.batch is not None:
@@ -336,6 +345,18 @@ def run(args: argparse.Namespace, tell: Tell) -> list[Row]:
         if not args.quick:
             train_all(plan, args.seed, folder, args.device, args.workers)
         return list(measured(plan, args.seed, folder, tell, args.device))
+
+
+def checked_targets(names: Sequence[str]) -> tuple[str, ...]:
+    """`names` in order; raises ValueError where one is drawn after a modality that they leave out.
+
+    Of two missing modalities the second is drawn given the first (`ModelConfig.order`, language before voice before
+    face), so the first needs its network.
+    """
+    found = tuple(k for k in MODALITIES if k in names)
+    if found != MODALITIES[: len(found)]:
+        raise ValueError(f"targets: {' '.join(names)} is not allowed; {' '.join(MODALITIES)} from the first on is")
+    return found
 
 
 def benches(plan: Plan, seed: int, folder: Path, device: str = "cpu") -> dict[tuple[str, str], AnalyticBench]:
@@ -354,8 +375,8 @@ def train_all(plan: Plan, seed: int, folder: Path, device: str, workers: int) ->
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         jobs = [
-            pool.submit(_train, plan, seed, folder, device, key, name)
-            for name in SCORES
+            pool.submit(_train, plan, seed, folder, device, key, f"score-{k}")
+            for k in plan.targets
             for key in benches(plan, seed, folder)
         ]
         for job in jobs:
@@ -374,7 +395,7 @@ def measured(plan: Plan, seed: int, folder: Path, tell: Tell, device: str = "cpu
     for (preset, name), bench in benches(plan, seed, folder, device).items():
         subject, model = subjects[name], bench.trained(tell)
         yield from subject.patterns(model)
-        if (preset, name) == ("corrected", TABLE[0]):
+        if (preset, name) == ("corrected", TABLE):
             yield from subject.samplers(model)
 
 
@@ -385,7 +406,10 @@ class Subject:
         self.corpus, self.plan, self.seed, self.tell = corpus, plan, seed, tell
         clips = corpus.sample(plan.conditions, noise_seed(seed, corpus.name, "test"))
         self.trials = {
-            (p, k): Trial.make(corpus, k, p, clips, plan.draws, seed) for p in PATTERNS[:-1] for k in missing(p)
+            (p, k): Trial.make(corpus, k, p, clips, plan.draws, seed)
+            for p in PATTERNS[:-1]
+            for k in missing(p)
+            if k in plan.targets
         }
         rows = torch.arange(plan.conditions).repeat_interleave(plan.draws)
         self.clips = {k: z[rows] for k, z in clips.items()}  # a row a draw
@@ -408,21 +432,21 @@ class Subject:
         ours = config.preset == "corrected"
         methods = {"conditional" if ours else config.preset: lambda p: recovered(model, self.clips, p, self.seeds)}
         if ours:
-            pairs = [tuple(o for o in MODALITIES if o != k) for k in MODALITIES]
+            pairs = [tuple(o for o in MODALITIES if o != k) for k in self.plan.targets]
             free = [recovered(model, self.clips, pair, self.seeds, guidance=0.0) for pair in pairs]
             free = {k: x for one in free for k, x in one.items()}
             methods["unconditional"] = lambda p: free  # they do not depend on what is observed
         for method, draws in methods.items():
-            for pattern in PATTERNS[:-1]:
+            for pattern in dict.fromkeys(p for p, _ in self.trials):
                 self.tell(f"{self.corpus.name}, {symbols(pattern)}: {method}")
                 drawn = draws(pattern)
-                for k in missing(pattern):
-                    trial = self.trials[pattern, k]
-                    yield from self._rows(trial, trial.measure(drawn[k]), method=method, **how)
+                for trial in (t for (p, _), t in self.trials.items() if p == pattern):
+                    yield from self._rows(trial, trial.measure(drawn[trial.target]), method=method, **how)
 
     def samplers(self, model: IMDer) -> Iterator[Row]:
         """Every sampler of the plan with the exact and the trained score; the published last step beside Tweedie's."""
-        trial, scale = self.trials[TABLE[2], TABLE[1]], model.config.latent_scale
+        trial = next(t for (p, k), t in self.trials.items() if k == self.plan.targets[-1])
+        scale = model.config.latent_scale
         scores = {
             "exact": exact_estimator(trial.exact, scale, model.device),
             "trained": trained_estimator(model, trial, self.clips, self.seeds),
