@@ -25,7 +25,7 @@ from imder.plots.truth import truth_draws, truth_samplers  # noqa: E402
 
 #: {file name: (rows in assets/bench, figure)}
 PICTURES: dict[str, tuple[str, Callable[[list[Row]], go.Figure]]] = {
-    "truth": ("truth", lambda rows: truth_draws(rows, "mixture")),
+    "truth": ("truth-full", lambda rows: truth_draws(rows, "mixture")),
     "samplers": ("truth", truth_samplers),
     "reperformance": ("reperformance", reperformance),
     "joint": ("joint", joint),

@@ -1,14 +1,15 @@
 """Puts the tables of the stored rows into the README: no figure in a table is typed. `python benchmarks/readme.py`
 
-A table of `assets/measured.jsonl` replaces the README's with the same title and head; the table of `assets/bench/NAME`
-fills the block whose summary begins with that benchmark's command. `--check` writes nothing and exits with 1 where
-they differ. What the text about them says stays a person's work.
+A table of `assets/measured.jsonl` replaces the README's with the same title and head; that of a file in `assets/bench`
+fills the block under the comment that names it; that of the presets is read from `checkpoints/`.
+`--check` writes nothing and exits with 1 where they differ. What the text about them says stays a person's work.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -21,11 +22,31 @@ from imder.evaluation.rows import read_rows  # noqa: E402
 from imder.evaluation.table import markdown  # noqa: E402
 
 TABLE = re.compile(r"(\*\*[^|\n]+)\n\n(\|.+\n)((?:\|.*(?:\n|$))+)")  # title, head, rest
-BLOCK = "(<summary>`python -m imder bench {name}[ `][^\n]*</summary>\n)(.*?)(\n</details>)"
+PRESETS = re.compile(r"(<!-- presets -->\n)(.*?)(\n<!-- end of presets -->)", re.DOTALL)
+BLOCK = "(<!-- assets/bench/{name}.jsonl -->\n<details><summary>[^\n]*</summary>\n)(.*?)(\n</details>)"
 
 
-def filled(readme: str, assets: Path) -> str:
-    """`readme` with every table made again from the rows in `assets`."""
+def presets(folder: Path) -> str:
+    """The trained presets beside each other, on the validation split, as their training measured them."""
+    lines = []
+    for name in ("official", "paper", "corrected"):
+        metrics = json.loads((folder / name / "metrics.json").read_text(encoding="utf-8"))
+        model = json.loads((folder / name / "config.json").read_text(encoding="utf-8"))["model"]
+        by = metrics["mae_by_pattern"]
+        if not lines:
+            patterns = " | ".join(by)
+            lines = [f"| preset | evaluations | draws | error of a draw | after D_k | {patterns} | LAV |"]
+            lines.append("|---" * (6 + len(by)) + "|")
+        error = metrics["feature_error"]
+        cells = [name, model["steps"], metrics["draws"], f"{error['draw']:.2f}", f"{error['draw_refined']:.2f}"]
+        cells += [f"{x['recovered']:.2f}" for x in by.values()] + [f"{metrics['mae']['complete']:.2f}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def filled(readme: str, root: Path) -> str:
+    """`readme` with every table made again from the rows in `root`/assets and the runs in `root`/checkpoints."""
+    assets = root / "assets"
     rows = read_rows(assets / "measured.jsonl", lambda text: print(text, file=sys.stderr))
     made = {(title, head): rest.rstrip("\n") for title, head, rest in TABLE.findall(markdown(rows))}
 
@@ -35,12 +56,14 @@ def filled(readme: str, assets: Path) -> str:
         return found[0] if own is None else f"{title}\n\n{head}{own}\n"
 
     readme = TABLE.sub(renewed, readme)
+    readme = PRESETS.sub(lambda found: f"{found[1]}\n{presets(root / 'checkpoints')}\n{found[3]}", readme)
     for path in sorted((assets / "bench").glob("*.jsonl")):
-        table = importlib.import_module(f"imder.bench.{path.stem}").table(bench.read_rows(path)).strip()
+        module = importlib.import_module(f"imder.bench.{path.stem.partition('-')[0]}")
+        table = module.table(bench.read_rows(path)).strip()
         block = re.compile(BLOCK.format(name=path.stem), re.DOTALL)
         readme, count = block.subn(lambda found, table=table: f"{found[1]}\n{table}\n{found[3]}", readme)
         if count != 1:
-            raise ValueError(f"README.md: {count} blocks begin with `python -m imder bench {path.stem}`; one is needed")
+            raise ValueError(f"README.md: {count} blocks are for assets/bench/{path.name}; one is needed")
     return readme
 
 
@@ -51,7 +74,7 @@ def main() -> int:
     check = parser.parse_args().check
     path = ROOT / "README.md"
     there = path.read_text(encoding="utf-8")
-    wanted = filled(there, ROOT / "assets")
+    wanted = filled(there, ROOT)
     if not check:
         path.write_text(wanted, encoding="utf-8")
     return int(check and wanted != there)

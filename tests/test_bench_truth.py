@@ -21,17 +21,8 @@ CELLS = [((), "audio"), *((pattern, k) for pattern in PATTERNS[:-1] for k in mis
 
 def arguments(**changes):
     """The flags of `bench truth --quick`."""
-    flags = {
-        "corpora": None,
-        "targets": None,
-        "updates": None,
-        "batch": None,
-        "cache": None,
-        "seed": 0,
-        "workers": 1,
-        "device": "cpu",
-    }
-    return Namespace(quick=True, **(flags | changes))
+    flags = dict.fromkeys(("corpora", "targets", "presets", "parts", "updates", "batch", "cache"))
+    return Namespace(quick=True, **(flags | {"seed": 0, "workers": 1, "device": "cpu"} | changes))
 
 
 @pytest.fixture(scope="module", params=CORPORA)

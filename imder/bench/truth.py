@@ -56,10 +56,12 @@ TABLE = "mixture"  # the sampler table's corpus
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes of a run. `targets`: what is drawn; `grids`: sampler and steps of the sampler table."""
+    """Sizes of a run. `targets`: what is drawn; `grids`: sampler and steps of the part `samplers`."""
 
     corpora: tuple[str, ...] = CORPORA
     targets: tuple[str, ...] = MODALITIES
+    presets: tuple[str, ...] = ("corrected", "official")
+    parts: tuple[str, ...] = ("patterns", "samplers")
     channels: int = 32
     frames: int = 48
     train: int = 20000
@@ -317,6 +319,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=MODALITIES,
         help="what is drawn: text, text audio, or all (default), as the chain's order is",
     )
+    parser.add_argument("--presets", nargs="+", choices=Plan().presets, help="which models (default: both)")
+    parser.add_argument("--parts", nargs="+", choices=Plan().parts, help="which tables (default: both)")
     parser.add_argument("--cache", type=Path, help="keep trained networks in this folder and use those that are there")
     parser.add_argument("--updates", type=int, help=f"updates of each score network (default {Plan().updates})")
     parser.add_argument("--batch", type=int, help=f"clips an update (default {TrainingConfig().batch})")
@@ -332,8 +336,9 @@ def run(args: argparse.Namespace, tell: Tell) -> list[Row]:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"{name}: {value} is not allowed; a whole number of at least 1 is")
-    if args.corpora is not None:
-        plan = replace(plan, corpora=tuple(dict.fromkeys(args.corpora)))
+    for name in ("corpora", "presets", "parts"):
+        if getattr(args, name) is not None:
+            plan = replace(plan, **{name: tuple(dict.fromkeys(getattr(args, name)))})
     if args.targets is not None:
         plan = replace(plan, targets=checked_targets(args.targets))
     if args.updates is not None:
@@ -365,7 +370,7 @@ def benches(plan: Plan, seed: int, folder: Path, device: str = "cpu") -> dict[tu
     folder = folder / f"{plan.channels}x{plan.frames}-{plan.train}-{plan.updates}x{batch}-{seed}"
     return {
         (preset, name): AnalyticBench(Corpus.make(name, plan.channels, plan.frames), preset, plan, folder, seed, device)
-        for preset in ("corrected", "official")
+        for preset in plan.presets
         for name in plan.corpora
     }
 
@@ -394,8 +399,9 @@ def measured(plan: Plan, seed: int, folder: Path, tell: Tell, device: str = "cpu
         yield from subject.floor()
     for (preset, name), bench in benches(plan, seed, folder, device).items():
         subject, model = subjects[name], bench.trained(tell)
-        yield from subject.patterns(model)
-        if (preset, name) == ("corrected", TABLE):
+        if "patterns" in plan.parts:
+            yield from subject.patterns(model)
+        if "samplers" in plan.parts and (preset, name) == ("corrected", TABLE):
             yield from subject.samplers(model)
 
 

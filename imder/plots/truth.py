@@ -38,6 +38,8 @@ def truth_draws(rows: Sequence[Row], corpus: str) -> go.Figure:
     figure = go.Figure()
     for one in METHODS:
         found = _pick(own, **one.wanted)
+        if not found:
+            continue
         figure.add_scatter(
             x=[row["value"] / floor[_cell(row)] for row in found],
             y=[_cell(row) for row in found],

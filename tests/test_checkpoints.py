@@ -1,0 +1,44 @@
+"""The trained models of this repository: what they promise of each other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from imder import FeatureSet, RecoveryPipeline, RecoveryRequest, hub
+from imder.modality import MODALITIES
+
+FOLDER = hub.BUNDLED.parent
+NAMES = sorted(path.name for path in FOLDER.iterdir() if (path / "config.json").exists())
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return {name: hub.load_run(FOLDER / name) for name in NAMES}
+
+
+def test_all_presets_are_there_under_their_names(runs):
+    assert {name: run.model.config.preset for name, run in runs.items()} == {
+        name: name for name in ("corrected", "official", "paper")
+    }
+
+
+def test_they_share_data_and_encoders_and_were_trained_alike(runs):
+    ours = runs["corrected"]
+    for run in runs.values():
+        assert run.info["data"]["fingerprint"] == FeatureSet.open("bundled").fingerprint
+        for k in MODALITIES:
+            assert torch.equal(run.model.encoders[k].weight, ours.model.encoders[k].weight)
+        for field in ("seed", "batch", "score_updates", "score_lr", "ema", "recover_epochs"):
+            assert run.info["training"]["config"][field] == ours.info["training"]["config"][field]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_recovers_and_predicts(runs, name):
+    pipeline = RecoveryPipeline(runs[name], data=FeatureSet.open("bundled"))
+    clip = FeatureSet.open("bundled").split("test")[0]
+    recovery = pipeline(RecoveryRequest(clip, ("text",), steps=20, draws=2))
+    for k in ("audio", "vision"):
+        assert recovery.reconstructed[k].shape == (2, 32, 48)
+        assert recovery.feature_error[k]["draw_refined"] < 3  # D_k brings even noise near (a mean is 1)
+    assert abs(recovery.predictions["recovered"]) < 3.5
