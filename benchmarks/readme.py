@@ -31,14 +31,15 @@ def presets(folder: Path) -> str:
     lines = []
     for name in ("official", "paper", "corrected"):
         metrics = json.loads((folder / name / "metrics.json").read_text(encoding="utf-8"))
-        model = json.loads((folder / name / "config.json").read_text(encoding="utf-8"))["model"]
+        config = json.loads((folder / name / "config.json").read_text(encoding="utf-8"))
+        steps = config["training"]["config"].get("draw_steps") or config["model"]["steps"]
         by = metrics["mae_by_pattern"]
         if not lines:
             patterns = " | ".join(by)
-            lines = [f"| preset | evaluations | draws | error of a draw | after D_k | {patterns} | LAV |"]
+            lines = [f"| preset | evaluations a draw | draws | error of a draw | after D_k | {patterns} | LAV |"]
             lines.append("|---" * (6 + len(by)) + "|")
         error = metrics["feature_error"]
-        cells = [name, model["steps"], metrics["draws"], f"{error['draw']:.2f}", f"{error['draw_refined']:.2f}"]
+        cells = [name, steps, metrics["draws"], f"{error['draw']:.2f}", f"{error['draw_refined']:.2f}"]
         cells += [f"{x['recovered']:.2f}" for x in by.values()] + [f"{metrics['mae']['complete']:.2f}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
