@@ -79,6 +79,11 @@ class Plan:
         *(("euler-maruyama-log", n) for n in (20, 50, 100)),
     )
 
+    @property
+    def batch(self) -> int:
+        """Clips an update."""
+        return self.training.get("batch", TrainingConfig().batch)
+
 
 #: Narrow networks, few updates and short clips: the exact score says the same as in the full form, the trained less.
 QUICK = Plan(
@@ -366,8 +371,7 @@ def checked_targets(names: Sequence[str]) -> tuple[str, ...]:
 
 def benches(plan: Plan, seed: int, folder: Path, device: str = "cpu") -> dict[tuple[str, str], AnalyticBench]:
     """{(preset, corpus): what trains its networks}, each with a place in `folder`."""
-    batch = plan.training.get("batch", TrainingConfig().batch)
-    folder = folder / f"{plan.channels}x{plan.frames}-{plan.train}-{plan.updates}x{batch}-{seed}"
+    folder = folder / f"{plan.channels}x{plan.frames}-{plan.train}-{plan.updates}x{plan.batch}-{seed}"
     return {
         (preset, name): AnalyticBench(Corpus.make(name, plan.channels, plan.frames), preset, plan, folder, seed, device)
         for preset in plan.presets
@@ -471,7 +475,7 @@ class Subject:
         cell = {"corpus": self.corpus.name, "target": trial.target, "available": symbols(trial.available)}
         plan = self.plan
         sizes = {"conditions": plan.conditions, "draws": plan.draws, "updates": plan.updates, "seed": self.seed}
-        sizes["batch"] = plan.training.get("batch", TrainingConfig().batch)
+        sizes["batch"] = plan.batch
         for name, value in figures.items():
             yield {"bench": "truth", "name": name, "value": value, **cell, **place, **sizes}
 

@@ -188,7 +188,8 @@ def _evaluations(model_config: ModelConfig, draw_steps: int) -> int:
 def _finish(
     bench: Bench, out: Path, progress: Progress, half: bool, command: str, start: dict[str, str] | None
 ) -> dict[str, Any]:
-    bench = dataclasses.replace(bench, config=dataclasses.replace(bench.config, device="cpu"))
+    if bench.config.device != "cpu":
+        bench = dataclasses.replace(bench, config=dataclasses.replace(bench.config, device="cpu"))
     scores = [f"score-{k}" for k in MODALITIES]
     torch.set_num_threads(1)
     model = bench.model("encode", *scores, "recover")

@@ -468,6 +468,7 @@ def recover(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tenso
         k: torch.stack([d.values[k].unflatten(0, (several, count)) for d in drawn]).to(config.device)
         for k in MODALITIES
     }
+    del drawn  # `values` holds them
     judged = load_draws(bench, "valid").to(config.device)
 
     def losses(rows: Tensor, generator: torch.Generator) -> Tensor:
