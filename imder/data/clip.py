@@ -60,12 +60,17 @@ class Clip:
 
 @dataclass(frozen=True)
 class Batch:
-    """B clips on L shared frames: features[k] (B, L, F_k), valid (B, L) bool, label (B,)."""
+    """B clips on L shared frames: features[k] (B, L, F_k), valid (B, L) bool, label (B,).
+
+    `videos` and `places` say which video a clip is of and its place in it.
+    """
 
     features: dict[str, Tensor]
     valid: Tensor
     label: Tensor
     ids: tuple[str, ...]
+    videos: tuple[str, ...]
+    places: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -112,4 +117,5 @@ def collate(clips: Sequence[Clip], frames: int = 50) -> Batch:
             features[k][i, : len(rows[k])] = torch.from_numpy(np.ascontiguousarray(rows[k], dtype=np.float32))
         valid[i, : len(rows[MODALITIES[0]])] = True
     label = torch.tensor([clip.label for clip in clips], dtype=torch.float32)
-    return Batch(features, valid, label, tuple(clip.id for clip in clips))
+    names = [(clip.id, clip.video, clip.index) for clip in clips]
+    return Batch(features, valid, label, *(tuple(column) for column in zip(*names, strict=True)))
