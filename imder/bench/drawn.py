@@ -15,7 +15,8 @@ from imder import hub
 from imder.baselines.fill import Encoded
 from imder.data.dataset import FeatureSet
 from imder.evaluation.distribution import flatten
-from imder.evaluation.evaluate import encode_clips, weights_digest
+from imder.evaluation.evaluate import encode_clips
+from imder.evaluation.study import run_digest
 from imder.modality import MODALITIES, missing
 from imder.model import IMDer
 from imder.samplers import noise_seed
@@ -53,7 +54,7 @@ class Source:
     @property
     def common(self) -> dict[str, Any]:
         """What every row says of where it comes from."""
-        run = f"{self.run.folder.name}@{weights_digest(self.run.folder)}"
+        run = f"{self.run.folder.name}@{run_digest(self.run.folder)}"
         return {"run": run, "data": f"{self.data.name}@{self.data.fingerprint[:8]}"}
 
     def clips(self, split: str, limit: int = 0) -> Encoded:

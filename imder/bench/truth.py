@@ -483,9 +483,9 @@ class Subject:
 def table(rows: list[Row]) -> str:
     """For each corpus the sliced Wasserstein distance by cell and the mean of every figure; then the sampler table."""
     patterns = [row for row in rows if row["part"] == "patterns"]
-    methods = [m for m in METHODS if any(row["method"] == m for row in patterns)]
     lines = []
     for corpus in dict.fromkeys(row["corpus"] for row in patterns):
+        methods = [m for m in METHODS if any((row["corpus"], row["method"]) == (corpus, m) for row in patterns)]
         own = {_key(row): row["value"] for row in patterns if row["corpus"] == corpus}
         names, cells = (list(dict.fromkeys(key[i] for key in own)) for i in (0, 1))
         lines += [
