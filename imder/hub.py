@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from imder import fetch
+from imder.baselines import BASELINES, BaselineConfig, Recognizer, probe
 from imder.data.standardise import Standardiser
 from imder.modality import MODALITIES
 from imder.model import IMDer, ModelConfig
@@ -60,7 +61,7 @@ class RunError(ValueError):
 class Run:
     """A model and what it was trained on: `info` is config.json, `notice` tells if it is not the run asked for."""
 
-    model: IMDer
+    model: IMDer | Recognizer
     standardiser: Standardiser
     info: dict[str, Any]
     folder: Path
@@ -68,13 +69,18 @@ class Run:
     metrics: dict[str, Any] = field(default_factory=dict)
     notice: str | None = None
 
+    @property
+    def kind(self) -> str:
+        """`imder`, or the baseline's name in `BASELINES`."""
+        return kind_of(self.info["model"])
+
 
 # Saving --------------------------------------------------------------------------------------------------------------
 
 
 def save_run(
     folder: str | os.PathLike[str],
-    model: IMDer,
+    model: IMDer | Recognizer,
     standardiser: Standardiser,
     data_info: dict[str, Any],
     training_info: dict[str, Any],
@@ -101,7 +107,7 @@ def save_run(
     stored.load_state_dict({name: x.float() if x.is_floating_point() else x for name, x in tensors.items()})
     config = {
         "format": FORMAT,
-        "model": model.config.to_json(),
+        "model": model_json(model),
         "weights": "float16" if half else "float32",
         "standardiser": standardiser.to_json(),
         "data": data_info,
@@ -119,6 +125,17 @@ def save_run(
         files[LOG] = b"".join(_json_bytes(row, LOG, indent=None) for row in log)
     files[MANIFEST] = _json_bytes({name: _seal(files[name]) for name in SEALED}, MANIFEST)
     _write_folder(folder, files)
+
+
+def model_json(model: IMDer | Recognizer) -> dict[str, Any]:
+    """The model's part of config.json: its configuration, and for a baseline its `kind`."""
+    kind = {} if isinstance(model, IMDer) else {"kind": model.kind}
+    return kind | model.config.to_json()
+
+
+def kind_of(model: dict[str, Any]) -> str:
+    """`imder` or the baseline's name, of the model's part of config.json."""
+    return model.get("kind", "imder")
 
 
 def _check_target(folder: Path) -> None:
@@ -181,11 +198,31 @@ def _json_bytes(value: Any, name: str, indent: int | None = 1) -> bytes:
         raise RunError(f"{name}: {error}; only finite numbers, strings, lists and objects can be stored") from None
 
 
+_TAGS = ("multimodal-sentiment-analysis", "missing-modality", "diffusion", "score-based-model")
+_ABOUT = """Recovers missing modalities of a clip (language, voice, face) by reverse diffusion and predicts its sentiment
+from them (after Wang et al. 2023, *Incomplete Multimodality-Diffused Emotion Recognition*).
+`RecoveryPipeline.from_pretrained` loads this folder or its Hub repository."""
+_ABOUT_BASELINE = """{doc} It predicts a clip's sentiment from those of language, voice and face that are
+there; it stands beside IMDer for comparison. `imder.hub.load` opens this folder or its Hub repository,
+`python -m imder evaluate --run` measures it."""
+
+
+def _sizes(model: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in model.items() if isinstance(value, int | float))
+
+
 def model_card(info: dict[str, Any], body: str = "") -> str:
     """README.md of a run: the Hub's front matter, what it was made from, and `body` with what was measured."""
     model, data, training = info["model"], info["data"], info["training"]
+    kind = kind_of(model)
+    baseline = None if kind == "imder" else BASELINES[kind][0]
+    what = f"IMDer, preset {model['preset']}" if baseline is None else baseline.title
+    tags = _TAGS if baseline is None else _TAGS[:2]
+    about = _ABOUT if baseline is None else _ABOUT_BASELINE.format(doc=baseline.__doc__.partition("\n")[0])
+    sizes = "" if baseline is None else _sizes(model)
     rows = {
-        "preset": model["preset"],
+        "preset": model.get("preset"),
+        "sizes": sizes or None,
         "data": data.get("title") or data["name"],
         "recordings": "synthetic, no recordings" if data["synthetic"] else "real recordings",
         "data fingerprint": data.get("fingerprint"),
@@ -196,22 +233,18 @@ def model_card(info: dict[str, Any], body: str = "") -> str:
         "seed": training.get("seed"),
     }
     facts = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value is not None)
+    listed = "\n".join(f"- {tag}" for tag in tags)
     return f"""---
 license: mit
 library_name: imder
 pipeline_tag: video-classification
 tags:
-- multimodal-sentiment-analysis
-- missing-modality
-- diffusion
-- score-based-model
+{listed}
 ---
 
-# IMDer, preset {model["preset"]}, trained on {data.get("title") or data["name"]}
+# {what}, trained on {data.get("title") or data["name"]}
 
-Recovers missing modalities of a clip (language, voice, face) by reverse diffusion and predicts its sentiment
-from them (after Wang et al. 2023, *Incomplete Multimodality-Diffused Emotion Recognition*).
-`RecoveryPipeline.from_pretrained` loads this folder or its Hub repository.
+{about}
 
 | | |
 |---|---|
@@ -232,7 +265,9 @@ def load_run(folder: str | os.PathLike[str], *, source: str | None = None) -> Ru
     info = _read_json(sealed[CONFIG], folder / CONFIG, "configuration")
     config, standardiser = _parse_config(info, folder)
     metrics = _read_json(sealed[METRICS], folder / METRICS, "metrics")
-    model = _build(config, info["weights"], sealed[WEIGHTS], folder)
+    kind = kind_of(info["model"])
+    build = IMDer if kind == "imder" else BASELINES[kind][0]
+    model = _build(build, config, info["weights"], sealed[WEIGHTS], folder)
     _check_answer(model, info["known_answer"], folder)
     return Run(model, standardiser, info, folder, str(source or folder), metrics)
 
@@ -299,7 +334,7 @@ def _read_json(data: bytes, path: Path, stage: str) -> dict[str, Any]:
     return value
 
 
-def _parse_config(info: dict[str, Any], folder: Path) -> tuple[ModelConfig, Standardiser]:
+def _parse_config(info: dict[str, Any], folder: Path) -> tuple[ModelConfig | BaselineConfig, Standardiser]:
     """Checks config.json's content before anything of its sizes is allocated."""
 
     def refuse(text: str) -> RunError:
@@ -313,7 +348,7 @@ def _parse_config(info: dict[str, Any], folder: Path) -> tuple[ModelConfig, Stan
     if info["weights"] not in PRECISIONS:
         raise refuse(f"weights is {info['weights']!r}; allowed: {', '.join(PRECISIONS)}")
     try:
-        config = ModelConfig.from_json(info["model"])
+        config = _model_config(info["model"])
         standardiser = Standardiser.from_json(info["standardiser"])
     except (ValueError, OverflowError) as error:
         raise refuse(str(error)) from None
@@ -352,11 +387,21 @@ def _parse_config(info: dict[str, Any], folder: Path) -> tuple[ModelConfig, Stan
     return config, standardiser
 
 
+def _model_config(model: Any) -> ModelConfig | BaselineConfig:
+    if not isinstance(model, dict) or "kind" not in model:
+        return ModelConfig.from_json(model)
+    if model["kind"] not in BASELINES:
+        raise ValueError(f"kind is {model['kind']!r}; allowed: {', '.join(BASELINES)}")
+    return BASELINES[model["kind"]][1].from_json({name: x for name, x in model.items() if name != "kind"})
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _build(config: ModelConfig, precision: str, data: bytes, folder: Path) -> IMDer:
+def _build(
+    build: type[IMDer | Recognizer], config: ModelConfig | BaselineConfig, precision: str, data: bytes, folder: Path
+) -> IMDer | Recognizer:
     """The model of `config` with the weights in `data`, without ever filling it with others."""
     path = folder / WEIGHTS
     try:
@@ -367,7 +412,7 @@ def _build(config: ModelConfig, precision: str, data: bytes, folder: Path) -> IM
         raise RunError(f"{path}: weights: holds {len(tensors)} tensors; at most {_MAX_TENSORS} are read")
     try:
         with torch.device("meta"):
-            model = IMDer(config)
+            model = build(config)
     except (ValueError, TypeError, RuntimeError) as error:
         raise RunError(f"{folder / CONFIG}: configuration: no model can be built from it ({error})") from None
     expected, parameters = model.state_dict(), {name for name, _ in model.named_parameters()}
@@ -397,8 +442,10 @@ def _check_finite(tensors: dict[str, Tensor], folder: Path) -> None:
 
 
 @torch.no_grad()
-def known_answer(model: IMDer) -> list[float]:
-    """Fifteen numbers in which every part of the model has a share, from three fixed rows that each miss a modality."""
+def known_answer(model: IMDer | Recognizer) -> list[float]:
+    """Numbers in which every part of the model has a share, from a few fixed rows that each miss a modality."""
+    if isinstance(model, Recognizer):
+        return probe(model)
     training, length = model.training, 12
     model.eval()
     rows = torch.arange(3.0)[:, None, None]

@@ -134,6 +134,8 @@ class RecoveryPipeline:
     """A run with the data set it is shown on. Thread-safe after construction: nothing is kept between calls."""
 
     def __init__(self, run: hub.Run, data: FeatureSet | None = None) -> None:
+        if run.kind != "imder":
+            raise ValueError(f"the run {run.source} is a model of the kind {run.kind!r}; a recovery needs one of IMDer")
         self.run, self.data, self.notice = run, data, run.notice
         self.model = run.model.eval()
         if data is not None:

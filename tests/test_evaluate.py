@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -11,11 +12,15 @@ import torch
 
 from imder import hub
 from imder.__main__ import main
-from imder.data.clip import Clip
+from imder.baselines.fusion import FusionConfig, SubsetFusion
+from imder.baselines.gcnet import GCNet, GCNetConfig
+from imder.data.clip import Clip, collate
 from imder.data.dataset import FeatureSet, write_feature_set
 from imder.data.standardise import Standardiser
-from imder.evaluation.evaluate import Evaluation, EvaluationConfig, encode_clips
+from imder.evaluation.evaluate import RecoveryStudy, encode_clips
+from imder.evaluation.predictions import read_predictions
 from imder.evaluation.rows import SCHEMA, MasksFile, open_rows, read_rows
+from imder.evaluation.study import EvaluationConfig
 from imder.modality import MODALITIES, PATTERNS
 from imder.model import IMDer, ModelConfig
 from imder.samplers import noise_seed
@@ -71,7 +76,8 @@ def home(tmp_path_factory):
 
 
 def evaluate(home, out, *flags, expect=0):
-    args = ["evaluate", "--run", str(home / "run"), "--data", str(home / "data"), "--out", str(out), *map(str, flags)]
+    args = ["evaluate", "--run", str(home / "run"), "--data", str(home / "data"), "--out", str(out)]
+    args += [*([] if "--workers" in flags else ["--workers", "1"]), *map(str, flags)]
     assert main(args) == expect
     return read_rows(out, print) if out.is_file() and expect == 0 else []
 
@@ -100,7 +106,7 @@ def test_rows_of_the_fixed_protocol(fixed):
             rows = pick(fixed, method=method, available=list(pattern))
             sentiment = pick(rows, metric="mae")
             assert {(row["draws"], row["refined"]) for row in sentiment} == variants
-            for metric in ("corr", "acc2", "f1", "acc7", "has0_acc2", "acc5"):
+            for metric in ("corr", "acc2", "f1", "acc7", "acc2_has0", "acc5"):
                 assert len(pick(rows, metric=metric)) == len(variants)
             absent = [k for k in MODALITIES if k not in pattern]
             expected = [*absent, None] if len(absent) == 2 else absent
@@ -182,9 +188,9 @@ def test_the_same_command_computes_nothing_twice(home, tmp_path, monkeypatch, ca
     rows = evaluate(home, out, *flags)
     whole = out.read_bytes()
     computed = []
-    original = Evaluation.outcome
+    original = RecoveryStudy.outcome
     monkeypatch.setattr(
-        Evaluation, "outcome", lambda self, cell, *rest: computed.append(cell.title) or original(self, cell, *rest)
+        RecoveryStudy, "outcome", lambda self, cell, *rest: computed.append(cell.title) or original(self, cell, *rest)
     )
     evaluate(home, out, *flags)
     assert computed == []
@@ -231,6 +237,71 @@ def test_random_protocol_and_its_masks(home, tmp_path):
     assert pick(other, method="mean")[0]["realised_missing_rate"] == pytest.approx(2 / 3, abs=1e-5)
 
 
+@pytest.fixture(scope="module")
+def rivals(home):
+    """Runs of two baselines with random weights, one of which sees whole videos."""
+    run = hub.load_run(home / "run")
+    torch.manual_seed(1)
+    models = {
+        "gcnet": GCNet(GCNetConfig(WIDTHS, hidden=4)),
+        "subset": SubsetFusion(FusionConfig(WIDTHS, layers=1)),
+    }
+    for name, model in models.items():
+        hub.save_run(home / name, model, run.standardiser, run.info["data"], {"seed": 0})
+    return [str(home / name) for name in models]
+
+
+def test_several_runs_and_protocols_in_one_file(home, rivals, tmp_path):
+    flags = ("--protocol", "fixed", "random", "batchwise", "unequal", "--rates", 0, 0.7, "L=.1,A=.3,V=.5", "--seeds", 2)
+    flags += ("--methods", "imder", "mean", "gcnet", "subset", "--draws", 2)
+    args = ["evaluate", "--run", str(home / "run"), *rivals, "--data", str(home / "data")]
+    two, one = tmp_path / "two.jsonl", tmp_path / "one.jsonl"
+    assert main([*args, "--out", str(two), *map(str, flags)]) == 0
+    rows = read_rows(two, print)
+    mae = pick(rows, metric="mae")
+    assert {row["method"] for row in mae} == {"imder", "mean", "gcnet", "subset"}
+    assert len({row["run"] for row in mae}) == 3
+    for method in ("mean", "gcnet", "subset"):  # nothing is drawn, so fixed masks are answered once
+        own = pick(mae, method=method)
+        assert len(pick(own, protocol="fixed")) == 7
+        assert len(pick(own, protocol="random")) == len(pick(own, protocol="batchwise")) == 4
+        assert len(pick(own, protocol="unequal")) == 2
+        assert {row["sampler"] for row in own} == {None}
+    assert len(pick(mae, method="imder", protocol="fixed", draws=2, refined=True)) == 14
+    assert pick(mae, protocol="unequal")[0]["nominal_missing_rate"] == pytest.approx(0.3)
+    # all methods of a set of masks have the same masks, and the same predictions stand behind the rows
+    for mask in {row["mask"] for row in mae}:
+        assert len({row["realised_missing_rate"] for row in pick(mae, mask=mask)}) == 1
+    behind = read_predictions(two, print)
+    assert len(behind) == len(mae)
+    for entry in behind:
+        place = {"method": entry.method, "mask": entry.mask, "draws": entry.draws, "refined": entry.refined}
+        own = pick(mae, seed=entry.seed, **place)
+        assert len(own) == 1
+        assert np.abs(entry.prediction - entry.clips.label).mean() == pytest.approx(own[0]["value"], abs=1e-4)
+    # one process and two, and other batches, give the same rows
+    assert main([*args, "--out", str(one), *map(str, flags), "--workers", "1", "--batch", "4"]) == 0
+    other = read_rows(one, print)
+    assert [{**row, "value": 0, "se": 0} for row in other] == [{**row, "value": 0, "se": 0} for row in rows]
+    assert [row["value"] for row in other] == pytest.approx([row["value"] for row in rows], abs=1e-4)
+
+
+def test_a_baseline_sees_what_is_available(home, rivals, tmp_path):
+    """Rows of a baseline by hand, clip by clip, with the unavailable features made NaN."""
+    out = tmp_path / "rows.jsonl"
+    args = ["evaluate", "--run", rivals[1], "--data", str(home / "data"), "--out", str(out), "--workers", "1"]
+    assert main(args) == 0
+    run, errors = hub.load_run(rivals[1]), []
+    for clip in FeatureSet.open(home / "data").split("test"):
+        batch = run.standardiser.apply(collate([clip]))
+        features = {k: x if k == "vision" else torch.full_like(x, torch.nan) for k, x in batch.features.items()}
+        with torch.no_grad():
+            value = run.model(dataclasses.replace(batch, features=features), torch.tensor([[False, False, True]])).value
+        errors.append(abs(float(value) - clip.label))
+    row = pick(read_rows(out, print), available=["vision"], metric="mae")[0]
+    assert row["value"] == pytest.approx(np.mean(errors), abs=1e-5)
+
+
 def test_tables(home, fixed, capsys):
     assert main(["evaluate", "--table", str(home / "fixed.jsonl")]) == 0
     text = capsys.readouterr().out
@@ -256,10 +327,17 @@ def test_tables(home, fixed, capsys):
     ("flags", "said"),
     [
         (("--methods", "magic"), "method: 'magic' is unknown; allowed: imder, imder-mean"),
-        (("--protocol", "some"), "protocol: 'some' is unknown; allowed: fixed, random"),
+        (("--protocol", "some"), "protocol: 'some' is unknown; allowed: fixed, random, batchwise, unequal"),
+        (("--protocol", "unequal"), "such as L=.1,A=.3,V=.5"),
+        (("--protocol", "unequal", "--rates", "L=.1,A=.3"), "none is given for V"),
+        (("--protocol", "random", "--rates", "half"), "'half' is not allowed"),
+        (("--protocol", "random", "--rates", "1"), "'1' is not allowed"),
+        (("--protocol", "random", "--rates=-0.1"), "'-0.1' is not allowed"),
+        (("--methods", "gcnet"), "none of these runs has gcnet"),
+        (("--workers", "0"), "workers: 0 is not allowed"),
         (("--split", "dev"), "split: 'dev' is unknown; allowed: train, valid, test"),
-        (("--protocol", "random", "--rates", "0.9"), "0.9 is not allowed"),
-        (("--protocol", "random", "--rates", "nan"), "nan is not allowed"),
+        (("--protocol", "random", "--rates", "0.9"), "'0.9' is not allowed"),
+        (("--protocol", "random", "--rates", "nan"), "'nan' is not allowed"),
         (("--draws", "0"), "draws: 0 is not allowed; a whole number from 1 to 1000 is"),
         (("--seeds", "0"), "seeds: 0 is not allowed"),
         (("--limit", "-1"), "limit: -1 is not allowed"),
@@ -333,7 +411,7 @@ def test_without_a_validation_split(home, tmp_path):
     small = write_feature_set(tmp_path / "small", splits, name="small", title="Small", label=label)
     run = hub.load_run(home / "run")
     config = EvaluationConfig(methods=("knn", "ridge"), limit=5)
-    evaluation = Evaluation(run.model, run.standardiser, small, config, "run", MasksFile(tmp_path / "rows.jsonl"))
-    rows = [row for cell in evaluation.cells() for row in evaluation.rows(cell)]
+    study = RecoveryStudy(run, small, config, "run", MasksFile(tmp_path / "rows.jsonl"))
+    rows = [row for cell in study.cells() for row in study.answer(cell)[0]]
     assert {row["method"] for row in rows} == {"knn", "ridge"}
     assert {row["limit"] for row in rows} == {5}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imder import hub
-from imder.evaluation.evaluate import weights_digest
+from imder.evaluation.study import run_digest
 from imder.evaluation.rows import read_rows
 from imder.plots import prediction_error, recovery_error
 from imder.ui.measured import PATH
@@ -38,7 +38,7 @@ def test_the_front_matter_agrees_with_the_requirements():
 
 def test_the_stored_rows_are_of_the_bundled_model_and_their_figures_hold_every_pattern():
     rows = read_rows(PATH, pytest.fail)
-    assert {row["run"] for row in rows} == {f"corrected@{weights_digest(hub.BUNDLED)}"}
+    assert {row["run"] for row in rows} == {f"corrected@{run_digest(hub.BUNDLED)}"}
     assert {trace.name for trace in prediction_error(rows).data} >= {"IMDer, 8 draws", "zero fill"}
     assert all(len(trace.y) == 9 for trace in recovery_error(rows).data)
 

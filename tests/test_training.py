@@ -145,7 +145,7 @@ def test_killed_and_told_to_stop_in_processes_the_numbers_are_the_same(data, who
     free = {"workers": 2, "checkpoint_seconds": 0.0}
     values = dataclasses.asdict(SHORT) | free
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
-    flags += ["--model", json.dumps(TINY), "--data", str(data), "--out", str(out)]
+    flags += ["--set", json.dumps(TINY), "--data", str(data), "--out", str(out)]
 
     def begin() -> subprocess.Popen:
         words = [sys.executable, "-m", "imder", "train", *flags]
@@ -295,7 +295,7 @@ def test_flags_come_from_the_fields(data, tmp_path, capsys):
         (["--batch", "0"], "batch: 0 is not allowed; a whole number of at least 1 is"),
         (["--ema", "1.5"], "ema: 1.5 is not allowed"),
         (["--preset", "best"], "preset: 'best' is unknown; allowed: corrected, paper, official"),
-        (["--model", "[1]"], "model: '[1]' is not allowed; a JSON object is"),
+        (["--set", "[1]"], "set: '[1]' is not allowed; a JSON object is"),
         (["--device", "tpu"], "device: 'tpu' is not allowed; cpu, cuda or cuda:N is"),
         (["--device", "cuda:99"], "device: 'cuda:99' is not here; torch"),
         (["--draw-steps", "1001"], "draw-steps: 1001 is not allowed"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -34,7 +35,9 @@ class BaselineConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.feature_dims, dict) or set(self.feature_dims) != set(MODALITIES):
-            raise ValueError(f"feature_dims: {self.feature_dims!r} is not allowed; it must name {', '.join(MODALITIES)}")
+            raise ValueError(
+                f"feature_dims: {self.feature_dims!r} is not allowed; it must name {', '.join(MODALITIES)}"
+            )
         values = {f"feature_dims[{k}]": (v, 1, 65536, int) for k, v in self.feature_dims.items()}
         for f in dataclasses.fields(self):
             if f.name in self.limits:
@@ -89,6 +92,22 @@ def observed(batch: Batch, available: Tensor) -> dict[str, Tensor]:
     """The features with zeros for what is missing: {k: (B, L, F_k)}. Zero is each feature's training mean."""
     there = {k: available[:, i].to(batch.valid.device)[:, None, None] for i, k in enumerate(MODALITIES)}
     return {k: torch.where(there[k], x, 0.0) for k, x in batch.features.items()}  # NaN in a missing row stays out
+
+
+def grouped(videos: Sequence[str], whole: bool, size: int) -> list[Tensor]:
+    """Row numbers of clips, `size` at a time; with `whole` their videos are not cut, so a part may be longer."""
+    if not whole:
+        return list(torch.arange(len(videos)).split(size))
+    rows: dict[str, list[int]] = {}
+    for i, video in enumerate(videos):
+        rows.setdefault(video, []).append(i)
+    parts, waiting = [], []
+    for own in rows.values():
+        waiting += own
+        if len(waiting) >= size:
+            parts.append(torch.tensor(waiting))
+            waiting = []
+    return [*parts, torch.tensor(waiting)] if waiting else parts
 
 
 @torch.no_grad()

@@ -1,17 +1,28 @@
-"""`python -m imder evaluate`: rows of figures for a run, and the table made of them."""
+"""`python -m imder evaluate`: rows of figures for runs, and the tables made of them."""
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from imder import hub
 from imder.data.dataset import SPLITS, FeatureSet
-from imder.evaluation.evaluate import METHODS, PROTOCOLS, RATES, Evaluation, EvaluationConfig, weights_digest
-from imder.evaluation.rows import MasksFile, RowFile, open_rows, read_rows
+from imder.data.missing import parse_rate, parse_rates
+from imder.evaluation.baseline import BaselineStudy
+from imder.evaluation.evaluate import RecoveryStudy
+from imder.evaluation.predictions import PredictionsFile
+from imder.evaluation.rows import MasksFile, Row, RowFile, open_rows, read_rows
+from imder.evaluation.study import METHODS, PROTOCOLS, RATES, Cell, Entry, EvaluationConfig, Study, Tick, run_digest
 from imder.evaluation.table import markdown
 from imder.samplers import SAMPLERS
 
@@ -20,15 +31,22 @@ BAR = "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left  {desc}"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the verb; what they hold is checked by `EvaluationConfig`."""
-    parser.add_argument("--run", metavar="RUN", help="a run folder, or 'bundled' for the one that comes along")
+    parser.add_argument(
+        "--run", nargs="+", metavar="RUN", help="run folders or Hub repositories, or 'bundled' for the one here"
+    )
     parser.add_argument("--data", default="bundled", metavar="DIR", help="a data set folder (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="ROWS.jsonl", help="rows are appended; what is there is kept")
     parser.add_argument("--table", type=Path, metavar="ROWS.jsonl", help="print the tables of stored rows, and stop")
-    parser.add_argument("--protocol", default="fixed", metavar="|".join(PROTOCOLS), help="default: %(default)s")
+    parser.add_argument("--protocol", nargs="+", default=["fixed"], metavar="P", help=f"of {', '.join(PROTOCOLS)}")
     parser.add_argument(
-        "--rates", type=float, nargs="+", default=list(RATES), metavar="R", help="missing rates of the random protocol"
+        "--rates",
+        nargs="+",
+        metavar="R",
+        help="missing rates, 0 to 0.7 (default: .1 to .7); of the protocol unequal: L=.1,A=.3,V=.5",
     )
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="M", help=f"of {', '.join(METHODS)}")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="M", help=f"of {', '.join(METHODS)} (default: all the runs have)"
+    )
     parser.add_argument(
         "--draws", type=int, nargs="+", default=[8], metavar="N", help="rows for one draw and for the mean of N (8)"
     )
@@ -39,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, metavar="S", help="steps of the sampler (default: the run's)")
     parser.add_argument("--guidance", type=float, default=1.0, metavar="W", help="default: %(default)s")
     parser.add_argument("--batch", type=int, default=100, metavar="B", help="clips at a time (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes (default: %(default)s)")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -49,10 +68,15 @@ def main(args: argparse.Namespace) -> int:
     for name in ("run", "out"):
         if getattr(args, name) is None:
             raise ValueError(f"--{name} is needed, unless --table prints rows that are there")
+    if not 1 <= args.workers <= 64:
+        raise ValueError(f"workers: {args.workers} is not allowed; a whole number from 1 to 64 is")
+    typed = args.rates or []
+    equal = tuple(dict.fromkeys(parse_rate(text) for text in typed if "=" not in text))
     config = EvaluationConfig(
-        methods=tuple(dict.fromkeys(args.methods)),
-        protocol=args.protocol,
-        rates=tuple(dict.fromkeys(args.rates)),
+        methods=tuple(dict.fromkeys(args.methods or [])),
+        protocols=tuple(dict.fromkeys(args.protocol)),
+        rates=equal if typed else RATES,
+        unequal=tuple(parse_rates(text) for text in typed if "=" in text),
         draws=tuple(args.draws),
         seeds=args.seeds,
         split=args.split,
@@ -62,38 +86,143 @@ def main(args: argparse.Namespace) -> int:
         guidance=args.guidance,
         batch=args.batch,
     )
-    run = hub.load_run(hub.BUNDLED if args.run == "bundled" else args.run)
-    data = FeatureSet.open(args.data)
-    name = f"{Path(run.folder).resolve().name}@{weights_digest(Path(run.folder))}"
+    sources = tuple(Source(run, args.data) for run in dict.fromkeys(args.run))
     masks = MasksFile(args.out)
+    predictions = PredictionsFile(args.out)
     with open_rows(args.out, _say) as file:
-        evaluation = Evaluation(run.model, run.standardiser, data, config, name, masks)
-        return run_cells(evaluation, file)
+        studies = [source.study(config, masks) for source in sources]
+        lacking = set(config.methods) - {method for study in studies for method in study.methods}
+        if lacking:
+            raise ValueError(f"methods: none of these runs has {', '.join(sorted(lacking))}")
+        work = Work(sources, config, masks, studies)
+        return compute(work, file, predictions, args.workers)
 
 
-def run_cells(evaluation: Evaluation, file: RowFile) -> int:
-    """Computes and appends the cells that `file` lacks, with a progress bar; Ctrl-C keeps what is done."""
-    cells = evaluation.cells()
-    todo = [cell for cell in cells if not evaluation.done(cell, file.known)]
-    if len(todo) < len(cells):
-        _say(f"{len(cells) - len(todo)} of {len(cells)} cells are in {file.path} already")
+@dataclass(frozen=True)
+class Source:
+    """A run and a data set as they were named."""
+
+    run: str
+    data: str
+
+    def study(self, config: EvaluationConfig, masks: MasksFile) -> Study:
+        """Loads both."""
+        run = hub.load(self.run, fallback=False)
+        folder = Path(run.folder)
+        kind = RecoveryStudy if run.kind == "imder" else BaselineStudy
+        return kind(run, FeatureSet.open(self.data), config, f"{folder.resolve().name}@{run_digest(folder)}", masks)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Runs, what is asked of them, and the masks."""
+
+    sources: tuple[Source, ...]
+    config: EvaluationConfig
+    masks: MasksFile
+    studies: list[Study]
+
+    def tasks(self, file: RowFile, apart: bool) -> list[Task]:
+        """What `file` lacks. With `apart` a task has what must not be computed twice; else all cells of a run are one."""
+        found = []
+        for index, study in enumerate(self.studies):
+            cells = study.cells()
+            todo = [i for i, cell in enumerate(cells) if not study.done(cell, file.known)]
+            if len(todo) < len(cells):
+                name = study.common["run"]
+                _say(f"{len(cells) - len(todo)} of {len(cells)} cells of {name} are in {file.path} already")
+            if todo and not study.floors_done(file.known):
+                found.append(Task(index, (), study.work([])))
+            together: dict[object, list[int]] = {}
+            for i in todo:  # unconditional draws do not depend on the masks: they are made once a seed
+                cell = cells[i]
+                key = ("unconditional", cell.seed) if cell.method == "unconditional" else i
+                together.setdefault(key if apart else i, []).append(i)
+            found += [Task(index, tuple(own), study.work([cells[i] for i in own])) for own in together.values()]
+        return found
+
+
+@dataclass(frozen=True)
+class Task:
+    """Cells of a run, by their numbers; none for the run's floors."""
+
+    study: int
+    cells: tuple[int, ...]
+    work: float
+
+
+Answer = list[tuple[list[Row], list[Entry]]]
+
+
+def compute(work: Work, file: RowFile, predictions: PredictionsFile, workers: int) -> int:
+    """Computes and appends what `file` lacks, with a progress bar; Ctrl-C keeps what is done."""
+    tasks = work.tasks(file, workers > 1)
+    workers = min(workers, len(tasks)) or 1
     written = 0
     slow = {} if sys.stderr.isatty() else {"mininterval": 10, "ascii": True, "ncols": 100}
+    work.masks.save()
     try:
-        with tqdm(total=evaluation.work(todo), bar_format=BAR, smoothing=0, **slow) as bar:
-            if not evaluation.floors_done(file.known):
-                evaluation.masks.save()
-                written += file.append(evaluation.floor_rows())
-            for cell in todo:
-                bar.set_description_str(cell.title, refresh=False)
-                rows = evaluation.rows(cell, bar.update)
-                evaluation.masks.save()
-                written += file.append(rows)
+        with tqdm(total=sum(task.work for task in tasks), bar_format=BAR, smoothing=0, **slow) as bar:
+            for task, answers in answered(work, tasks, workers, bar.update):
+                study = work.studies[task.study]
+                for rows, entries in answers:
+                    predictions.append(study.clips_entry(), entries)
+                    written += file.append(rows)
+                bar.set_description_str(study.common["run"], refresh=False)
     except KeyboardInterrupt:
         _say(f"stopped; {written} rows were added to {file.path}, the same command goes on from there")
         return 130
-    _say(f"{written} rows were added to {file.path}; the masks are in {evaluation.masks.path}")
+    _say(f"{written} rows were added to {file.path}; the masks are in {work.masks.path}")
     return 0
+
+
+def answered(work: Work, tasks: Sequence[Task], workers: int, tick: Tick) -> Iterator[tuple[Task, Answer]]:
+    """The tasks' answers in their order, whoever computed them."""
+    if workers == 1:
+        for task in tasks:
+            yield task, answer(work.studies, task, tick)
+        return
+    with crew(work, workers) as pool:
+        pending = [pool.submit(_answer, task) for task in tasks]
+        for task, result in zip(tasks, pending, strict=True):
+            yield task, result.result()
+            tick(task.work)
+
+
+def answer(studies: Sequence[Study], task: Task, tick: Tick) -> Answer:
+    """A task's rows and predictions, cell by cell."""
+    study = studies[task.study]
+    if not task.cells:
+        return [(study.floor_rows(), [])]
+    cells = study.cells()
+    return [study.answer(cells[i], tick) for i in task.cells]
+
+
+@contextmanager
+def crew(work: Work, workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes of one thread that load the runs once each; an exception here ends them at once."""
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _enter, (work.sources, work.config, work.masks))
+    try:
+        yield pool
+    except BaseException:
+        for process in list(pool._processes.values()):
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+_studies: list[Study] = []  # of a worker
+
+
+def _enter(sources: Sequence[Source], config: EvaluationConfig, masks: MasksFile) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    torch.set_num_threads(1)
+    _studies.extend(source.study(config, masks) for source in sources)
+
+
+def _answer(task: Task) -> Answer:
+    return answer(_studies, task, lambda units: None)
 
 
 def _say(text: str) -> None:

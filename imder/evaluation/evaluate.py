@@ -1,26 +1,22 @@
-"""Judging recoveries on a split: cells (method, pattern or rate, seed), and each cell's rows (evaluation.md's figures).
-
-What a method gives for a cell is an `Outcome`; every figure is read off it in the same way, whatever the method.
-"""
+"""A run of IMDer judged on a split: what a method gives for a cell is an `Outcome`, and every figure is read off it in the
+same way (evaluation.md's figures)."""
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from imder import hub
 from imder.baselines.fill import Encoded, Latents, MeanFill, NeighbourFill, RidgeFill, ZeroFill
 from imder.data.clip import Clip, collate
-from imder.data.dataset import SPLITS, FeatureSet
-from imder.data.missing import FixedMissing, RandomMissing, realised_rate, shares
+from imder.data.dataset import FeatureSet
 from imder.data.standardise import Standardiser
 from imder.evaluation.distribution import (
     Floor,
@@ -32,106 +28,19 @@ from imder.evaluation.distribution import (
     halves_floor,
     sliced_wasserstein,
 )
-from imder.evaluation.metrics import metric_names, sentiment_metrics
 from imder.evaluation.rows import MasksFile, Row, identity
-from imder.modality import MODALITIES, PATTERNS, from_mask, missing, symbols
+from imder.evaluation.study import DRAWN, FILLS, IMDER_METHODS, Cell, EvaluationConfig, Study, Tick
+from imder.modality import MODALITIES, missing, symbols
 from imder.model import IMDer
-from imder.samplers import check_steps, get_sampler, noise_seed
+from imder.samplers import get_sampler, noise_seed
 from imder.trajectory import Estimate, final
 
-DRAWN = ("imder", "unconditional")
-FILLS = ("zero", "mean", "knn", "ridge")
-METHODS = ("imder", "imder-mean", "unconditional", *FILLS)
-PROTOCOLS = ("fixed", "random")
-RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-MAX_DRAWS = 1000
 #: What D_k and two predictions of a draw cost, in network evaluations.
 JUDGING = 6
 
 #: The method name of floors: real clips against real clips.
 REAL = "real"
 DISTANCES = {"energy_distance": energy_distance, "sliced_wasserstein": sliced_wasserstein}
-
-Tick = Callable[[float], None]
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """What is evaluated. `draws` are the numbers of draws to average over, besides one; `limit` 0 takes all clips."""
-
-    methods: tuple[str, ...] = METHODS
-    protocol: str = "fixed"
-    rates: tuple[float, ...] = RATES
-    draws: tuple[int, ...] = (8,)
-    seeds: int = 1
-    split: str = "test"
-    limit: int = 0
-    sampler: str | None = None  # None: the run's own
-    steps: int | None = None
-    guidance: float = 1.0
-    batch: int = 100
-
-    def __post_init__(self) -> None:
-        for name in self.methods:
-            _one_of("method", name, METHODS)
-        if not self.methods:
-            raise ValueError(f"methods: none given; allowed: {', '.join(METHODS)}")
-        _one_of("protocol", self.protocol, PROTOCOLS)
-        _one_of("split", self.split, SPLITS)
-        if self.protocol == "random":
-            if not self.rates:
-                raise ValueError("rates: none given; numbers from 0 to 0.7 are needed")
-            for rate in self.rates:
-                RandomMissing(rate)
-        for name, low, high in (("seeds", 1, 1000), ("limit", 0, 10**9), ("batch", 1, 10_000)):
-            _whole(name, getattr(self, name), low, high)
-        if not self.draws:
-            raise ValueError(f"draws: none given; whole numbers from 1 to {MAX_DRAWS} are needed")
-        for count in self.draws:
-            _whole("draws", count, 1, MAX_DRAWS)
-        if self.sampler is not None:
-            get_sampler(self.sampler)
-        if self.steps is not None:
-            check_steps(self.steps)
-        if not (isinstance(self.guidance, int | float) and 0 <= self.guidance <= 8):  # NaN fails too
-            raise ValueError(f"guidance: {self.guidance!r} is not allowed; a number from 0 to 8 is")
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """The numbers of draws with rows of their own, ascending, 1 first."""
-        return tuple(sorted({1, *self.draws}))
-
-
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name}: {value!r} is unknown; allowed: {', '.join(allowed)}")
-
-
-def _whole(name: str, value: Any, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name}: {value!r} is not allowed; a whole number from {low} to {high} is")
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """One method on one set of masks (N, 3)."""
-
-    method: str
-    seed: int
-    nominal: float
-    mask: str
-    masks: np.ndarray
-    available: tuple[str, ...]  # of all clips; empty where it differs by clip
-
-    @property
-    def title(self) -> str:
-        what = symbols(self.available) if self.available else f"missing rate {self.nominal:g}"
-        return f"{self.method}, {what}, seed {self.seed}"
-
-    def groups(self) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-        """The patterns that occur, with their row numbers."""
-        for row in np.unique(self.masks, axis=0):
-            yield from_mask(row), torch.from_numpy(np.flatnonzero((self.masks == row).all(axis=1)))
 
 
 @dataclass
@@ -176,79 +85,19 @@ def encode_clips(model: IMDer, standardiser: Standardiser, clips: Sequence[Clip]
     )
 
 
-def weights_digest(folder: Path) -> str:
-    """Eight hex digits that tell a run's weights apart."""
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:8]
+class RecoveryStudy(Study):
+    """A run of IMDer on a data set."""
 
+    methods_of_run = IMDER_METHODS
 
-class Evaluation:
-    """One run on one data set. `name` identifies the run in the rows."""
-
-    def __init__(
-        self,
-        model: IMDer,
-        standardiser: Standardiser,
-        data: FeatureSet,
-        config: EvaluationConfig,
-        name: str,
-        masks: MasksFile,
-    ) -> None:
-        wanted, have = model.config.feature_dims, data.feature_dims
-        if any(wanted[k] != have[k] for k in MODALITIES):
-            shapes = [", ".join(f"{k} {dims[k]}" for k in MODALITIES) for dims in (wanted, have)]
-            raise ValueError(f"the run {name!r} reads features of widths {shapes[0]}; {data.name!r} has {shapes[1]}")
-        if model.config.outputs != 1:
-            raise ValueError(
-                f"the run {name!r} has {model.config.outputs} outputs; the metrics need one, the sentiment"
-            )
-        self.model, self.standardiser, self.data, self.config = model.eval(), standardiser, data, config
-        self.masks = masks
-        self.sampler = config.sampler or model.config.sampler
-        own = model.config.steps if self.sampler == model.config.sampler else get_sampler(self.sampler).steps
+    def __init__(self, run: hub.Run, data: FeatureSet, config: EvaluationConfig, name: str, masks: MasksFile) -> None:
+        super().__init__(run, data, config, name, masks)
+        self.model = run.model.eval()
+        self.sampler = config.sampler or self.model.config.sampler
+        own = self.model.config.steps if self.sampler == self.model.config.sampler else get_sampler(self.sampler).steps
         self.steps = config.steps or own
-        clips = data.split(config.split)
-        if 0 < config.limit < len(clips):  # spread evenly, so that all speakers are in
-            clips = [clips[i * len(clips) // config.limit] for i in range(config.limit)]
-            self.limit: int | None = config.limit
-        else:
-            self.limit = None
-        self.clips = encode_clips(model, standardiser, clips, config.batch)
-        self.common = {
-            "protocol": config.protocol,
-            "run": name,
-            "data": f"{data.name}@{data.fingerprint[:8]}",
-            "split": config.split,
-            "limit": self.limit,
-        }
+        self.clips = encode_clips(self.model, self.standardiser, self.members, config.batch)
         self._unconditional: dict[tuple[int, str], np.memmap] = {}
-
-    # Cells -----------------------------------------------------------------------------------------------------------
-
-    def cells(self) -> list[Cell]:
-        """All cells of the configuration, in the order in which they are computed."""
-        found = []
-        for seed in range(self.config.seeds):
-            if self.config.protocol == "fixed":
-                protocols = [(f"fixed-{symbols(p)}", FixedMissing(p).rate, FixedMissing(p), p) for p in PATTERNS]
-            else:
-                protocols = [
-                    (f"random-{rate:g}-seed{seed}", float(rate), RandomMissing(rate, seed), ())
-                    for rate in self.config.rates
-                ]
-            drawn = [
-                (f"{self.data.name}/{self.config.split}/{mask}", rate, protocol, names)
-                for mask, rate, protocol, names in protocols
-            ]
-            sets = [(m, rate, self.masks.get(m, self.clips.ids, p.masks), names) for m, rate, p, names in drawn]
-            for method in self.config.methods:
-                found += [Cell(method, seed, rate, mask, masks, names) for mask, rate, masks, names in sets]
-        return found
-
-    def done(self, cell: Cell, known: set[tuple[Any, ...]]) -> bool:
-        """Whether the cell's last row is among the identities `known` (rows are appended in order)."""
-        draws, refined = self._variants(cell.method)[-1]
-        last = metric_names(self.data.label_range)[-1]
-        return identity(self._row(cell, last, None, 0, draws=draws, refined=refined)) in known
 
     def work(self, cells: Sequence[Cell]) -> float:
         """What computing these cells will add up to in ticks: network evaluations on one clip, roughly."""
@@ -275,7 +124,8 @@ class Evaluation:
         ts = sampler.grid(self.model.sde, self.steps)
         return final(sampler.run(lambda x, t: Estimate(x, x), self.model.sde, x, ts, lambda: x)).nfe
 
-    def _variants(self, method: str) -> list[tuple[int, bool]]:
+    def variants(self, method: str) -> list[tuple[int, bool]]:
+        """(draws averaged over, after D_k or not) of a method, in the order of its rows."""
         if method in FILLS:
             return [(1, False)]
         counts = self.config.counts if method in DRAWN else (1,)
@@ -286,7 +136,7 @@ class Evaluation:
     @torch.no_grad()
     def outcome(self, cell: Cell, tick: Tick = lambda units: None) -> Outcome:
         """What the cell's method makes of its clips."""
-        variants = self._variants(cell.method)
+        variants = self.variants(cell.method)
         several = [count for count in self.config.counts if count > 1] if cell.method in DRAWN else []
         made = Outcome.empty(self.clips, variants, several)
         for pattern, members in cell.groups():
@@ -459,8 +309,8 @@ class Evaluation:
 
     # Rows ------------------------------------------------------------------------------------------------------------
 
-    def rows(self, cell: Cell, tick: Tick = lambda units: None) -> list[Row]:
-        """All figures of a cell."""
+    def measure(self, cell: Cell, tick: Tick) -> tuple[list[Row], dict[tuple[int, bool], Tensor]]:
+        """The figures of what was recovered, and the predicted sentiment of each variant."""
         made, found = self.outcome(cell, tick), []
         for variant in made.variants:
             found += self._feature_rows(cell, made, variant)
@@ -468,9 +318,15 @@ class Evaluation:
             found += self._clip_rows(
                 cell, "coverage90", shares_covered, draws=count, refined=False, exact=exact_coverage(count)
             )
-        for draws, refined in made.variants:
-            found += self._sentiment_rows(cell, made.predictions[draws, refined], draws, refined)
-        return found
+        return found, made.predictions
+
+    def sampling(self, method: str) -> dict[str, Any]:
+        """sampler, steps, nfe and guidance of a method, as its rows show them."""
+        if method not in DRAWN:
+            one = 1 if method == "imder-mean" else None
+            return {"sampler": None, "steps": one, "nfe": one, "guidance": None}
+        guidance = float(self.config.guidance) if method == "imder" else 0.0
+        return {"sampler": self.sampler, "steps": self.steps, "nfe": self.nfe, "guidance": guidance}
 
     def _feature_rows(self, cell: Cell, made: Outcome, variant: tuple[int, bool]) -> list[Row]:
         draws, refined = variant
@@ -488,12 +344,12 @@ class Evaluation:
                 distances[name][k] = distance(points, self.real[k][rows]), len(rows)
         found = self._clip_rows(cell, "feature_error", errors, draws=draws, refined=refined)
         for name, by in distances.items():
-            found += [self._row(cell, name, v, n, modality=k, draws=draws, refined=refined) for k, (v, n) in by.items()]
+            found += [self.row(cell, name, v, n, modality=k, draws=draws, refined=refined) for k, (v, n) in by.items()]
             if len(by) > 1:
                 values = [v for v, _ in by.values()]
                 mean = None if None in values else float(np.mean(values))
                 count = max(n for _, n in by.values())
-                found.append(self._row(cell, name, mean, count, draws=draws, refined=refined))
+                found.append(self.row(cell, name, mean, count, draws=draws, refined=refined))
         return found
 
     def _clip_rows(self, cell: Cell, metric: str, by: dict[str, Tensor], **more: Any) -> list[Row]:
@@ -511,72 +367,19 @@ class Evaluation:
     def _mean_row(self, cell: Cell, metric: str, x: Tensor, **more: Any) -> Row:
         x = x.double()
         se = float(x.std() / len(x) ** 0.5) if len(x) > 1 else None
-        return self._row(cell, metric, float(x.mean()), len(x), se=se, **more)
-
-    def _sentiment_rows(self, cell: Cell, predictions: Tensor, draws: int, refined: bool) -> list[Row]:
-        figures = sentiment_metrics(self.clips.label.numpy(), predictions.numpy(), self.data.label_range)
-        error = (predictions - self.clips.label).abs().double()
-        found = []
-        for metric in metric_names(self.data.label_range):
-            se = float(error.std() / len(error) ** 0.5) if metric == "mae" and len(error) > 1 else None
-            figure = figures[metric]
-            found.append(self._row(cell, metric, figure.value, figure.n, draws=draws, refined=refined, se=se))
-        return found
-
-    def _row(
-        self,
-        cell: Cell,
-        metric: str,
-        value: float | None,
-        n: int,
-        *,
-        draws: int,
-        refined: bool,
-        modality: str | None = None,
-        se: float | None = None,
-        exact: float | None = None,
-    ) -> Row:
-        """One row, its keys in the order of `SCHEMA`."""
-        drawn = cell.method in DRAWN
-        one = 1 if cell.method == "imder-mean" else None
-        guidance = {"imder": float(self.config.guidance), "unconditional": 0.0}.get(cell.method)
-        by_count = shares(cell.masks)
-        return {
-            "method": cell.method,
-            "available": list(cell.available),
-            "metric": metric,
-            "value": None if value is None else round(value, 6),
-            "n": n,
-            "draws": draws,
-            "refined": refined,
-            "seed": cell.seed,
-            "sampler": self.sampler if drawn else None,
-            "steps": self.steps if drawn else one,
-            "protocol": self.common["protocol"],
-            "nominal_missing_rate": round(cell.nominal, 6),
-            "realised_missing_rate": round(realised_rate(cell.masks), 6),
-            **{key: self.common[key] for key in ("run", "data", "split", "limit")},
-            "modality": modality,
-            "nfe": self.nfe if drawn else one,
-            "guidance": guidance,
-            "mask": cell.mask,
-            "shares": [round(by_count[count], 6) for count in (3, 2, 1)],
-            "se": None if se is None else round(se, 6),
-            "exact": None if exact is None else round(exact, 6),
-        }
+        return self.row(cell, metric, float(x.mean()), len(x), se=se, **more)
 
     # Floors ----------------------------------------------------------------------------------------------------------
 
     def floor_cell(self) -> Cell:
         """The cell of the floors: nothing is missing, nothing is recovered."""
         masks = np.ones((len(self.clips), len(MODALITIES)), dtype=bool)
-        return Cell(
-            REAL, 0, 0.0, f"{self.data.name}/{self.config.split}/fixed-{symbols(MODALITIES)}", masks, MODALITIES
-        )
+        mask = f"{self.data.name}/{self.config.split}/fixed-{symbols(MODALITIES)}"
+        return Cell(REAL, self.config.protocols[0], 0, 0.0, mask, masks, MODALITIES)
 
     def floors_done(self, known: set[tuple[Any, ...]]) -> bool:
         """Whether the floors' last row is among the identities `known`."""
-        row = self._row(
+        row = self.row(
             self.floor_cell(), f"{list(DISTANCES)[-1]}_floor_train", None, 0, draws=1, refined=False,
             modality=MODALITIES[-1],
         )  # fmt: skip
@@ -595,7 +398,7 @@ class Evaluation:
                 halves: Floor = halves_floor(distance, self.real[k])
                 points = self.projections[k](self._flat(k, others.latents[k], others.valid))
                 common = {"draws": 1, "refined": False, "modality": k}
-                found.append(self._row(cell, f"{name}_floor", halves.value, len(self.clips), se=halves.noise, **common))
+                found.append(self.row(cell, f"{name}_floor", halves.value, len(self.clips), se=halves.noise, **common))
                 other = distance(points, self.real[k])
-                found.append(self._row(cell, f"{name}_floor_train", other, len(self.clips), **common))
+                found.append(self.row(cell, f"{name}_floor_train", other, len(self.clips), **common))
         return found

@@ -14,8 +14,11 @@ SIMS_EDGES = {
     "acc3": (-1.01, -0.1, 0.1, 1.01),
     "acc5": (-1.01, -0.7, -0.1, 0.1, 0.7, 1.01),
 }
-MOSI_METRICS = ("mae", "corr", "acc2", "f1", "has0_acc2", "has0_f1", "acc3", "acc5", "acc7")
-SIMS_METRICS = ("mae", "corr", "acc2", "f1", "acc3", "acc5")
+#: The metrics of each scale. MOSI's `acc2` and `f1` leave neutral clips out (Non0), as the ones IMDer reports do.
+SCALES: dict[str, tuple[str, ...]] = {
+    "mosi": ("mae", "corr", "acc2", "f1", "acc2_has0", "f1_has0", "acc3", "acc5", "acc7"),
+    "sims": ("mae", "corr", "acc2", "f1", "acc3", "acc5"),
+}
 
 
 @dataclass(frozen=True)
@@ -26,52 +29,66 @@ class Figure:
     n: int
 
 
-def is_sims(label_range: tuple[float, float]) -> bool:
-    """Whether labels of this range are judged as CH-SIMS's are."""
-    return tuple(label_range) == (-1.0, 1.0)
+def scale_of(label_range: tuple[float, float]) -> str:
+    """`sims` for labels in [-1, 1], which are judged as CH-SIMS's are; `mosi` for all others."""
+    return "sims" if tuple(label_range) == (-1.0, 1.0) else "mosi"
 
 
-def metric_names(label_range: tuple[float, float]) -> tuple[str, ...]:
+def metric_names(scale: str) -> tuple[str, ...]:
     """The metrics of `sentiment_metrics`, in its order."""
-    return SIMS_METRICS if is_sims(label_range) else MOSI_METRICS
+    if not isinstance(scale, str) or scale not in SCALES:
+        raise ValueError(f"scale: {scale!r} is unknown; allowed: {', '.join(SCALES)}")
+    return SCALES[scale]
 
 
-def sentiment_metrics(
-    truth: ArrayLike, prediction: ArrayLike, label_range: tuple[float, float] = (-3.0, 3.0)
-) -> dict[str, Figure]:
+def sentiment_metrics(prediction: ArrayLike, truth: ArrayLike, scale: str = "mosi") -> dict[str, float | None]:
+    """The values of `sentiment_figures`: predictions (n,) first, then labels (n,)."""
+    return {name: figure.value for name, figure in sentiment_figures(prediction, truth, scale).items()}
+
+
+def sentiment_figures(prediction: ArrayLike, truth: ArrayLike, scale: str = "mosi") -> dict[str, Figure]:
     """All metrics of predictions (n,) against labels (n,).
 
-    `acc2` and `f1` of MOSI and MOSEI are the ones without neutral clips (Non0), the ones IMDer reports.
+    Classes are told apart in each input's own precision, as MMSA does: a label of .1 lies in the class that ends at .1
+    in single as in double precision. Means and correlations are taken in double.
     """
-    # Single precision, as MMSA compares: a label of .1 lies in the class that ends at .1.
-    t, p = np.asarray(truth, dtype=np.float32), np.asarray(prediction, dtype=np.float32)
-    if t.shape != p.shape or t.ndim != 1:
-        raise ValueError(f"labels have shape {t.shape}, predictions {p.shape}; two equal (n,) are needed")
-    if not (np.isfinite(t).all() and np.isfinite(p).all()):
-        raise ValueError("labels or predictions hold values that are not finite")
-    return _sims(t, p) if is_sims(label_range) else _mosi(t, p)
+    names = metric_names(scale)
+    p, t = _floats("prediction", prediction), _floats("truth", truth)
+    if p.shape != t.shape or p.ndim != 1:
+        raise ValueError(f"predictions have shape {p.shape}, labels {t.shape}; two equal (n,) are needed")
+    figures = _sims(p, t) if scale == "sims" else _mosi(p, t)
+    return {name: figures[name] for name in names}
 
 
-def _mosi(t: np.ndarray, p: np.ndarray) -> dict[str, Figure]:
+def _floats(name: str, values: ArrayLike) -> np.ndarray:
+    x = np.asarray(values)
+    x = x if np.issubdtype(x.dtype, np.floating) else x.astype(np.float64)
+    wrong = x[~np.isfinite(x)]
+    if len(wrong):
+        raise ValueError(f"{name}: {wrong[0]} is not finite; all values must be")
+    return x
+
+
+def _mosi(p: np.ndarray, t: np.ndarray) -> dict[str, Figure]:
     told = t != 0
     return {
-        "mae": _mae(t, p),
-        "corr": _corr(t, p),
-        "acc2": _accuracy(t[told] > 0, p[told] > 0),
-        "f1": _weighted_f1(t[told] > 0, p[told] > 0),
-        "has0_acc2": _accuracy(t >= 0, p >= 0),
-        "has0_f1": _weighted_f1(t >= 0, p >= 0),
+        "mae": _mae(p, t),
+        "corr": _corr(p, t),
+        "acc2": _accuracy(p[told] > 0, t[told] > 0),
+        "f1": _weighted_f1(p[told] > 0, t[told] > 0),
+        "acc2_has0": _accuracy(p >= 0, t >= 0),
+        "f1_has0": _weighted_f1(p >= 0, t >= 0),
     } | {
-        f"acc{2 * m + 1}": _accuracy(np.round(np.clip(t, -m, m)), np.round(np.clip(p, -m, m))) for m in (1, 2, 3)
+        f"acc{2 * m + 1}": _accuracy(np.round(np.clip(p, -m, m)), np.round(np.clip(t, -m, m))) for m in (1, 2, 3)
     }  # np.round takes halves to even
 
 
-def _sims(t: np.ndarray, p: np.ndarray) -> dict[str, Figure]:
-    t, p = np.clip(t, -1, 1), np.clip(p, -1, 1)
-    classes = {name: (_classes(t, edges), _classes(p, edges)) for name, edges in SIMS_EDGES.items()}
+def _sims(p: np.ndarray, t: np.ndarray) -> dict[str, Figure]:
+    p, t = np.clip(p, -1, 1), np.clip(t, -1, 1)
+    classes = {name: (_classes(p, edges), _classes(t, edges)) for name, edges in SIMS_EDGES.items()}
     return {
-        "mae": _mae(t, p),
-        "corr": _corr(t, p),
+        "mae": _mae(p, t),
+        "corr": _corr(p, t),
         "acc2": _accuracy(*classes["acc2"]),
         "f1": _weighted_f1(*classes["acc2"]),
         "acc3": _accuracy(*classes["acc3"]),
@@ -80,24 +97,26 @@ def _sims(t: np.ndarray, p: np.ndarray) -> dict[str, Figure]:
 
 
 def _classes(x: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
-    """Index of the interval (low, high] each value lies in."""
-    return np.digitize(x, np.array(edges, dtype=np.float32), right=True)
+    """Index of the interval (low, high] each value lies in, the edges rounded as the values are."""
+    return np.digitize(x, np.array(edges, dtype=x.dtype), right=True)
 
 
-def _mae(t: np.ndarray, p: np.ndarray) -> Figure:
-    return Figure(float(np.abs(t - p).mean(dtype=np.float64)) if len(t) else None, len(t))
+def _mae(p: np.ndarray, t: np.ndarray) -> Figure:
+    return Figure(float(np.abs(p.astype(np.float64) - t.astype(np.float64)).mean()) if len(t) else None, len(t))
 
 
-def _corr(t: np.ndarray, p: np.ndarray) -> Figure:
-    if len(t) < 2 or np.ptp(t) == 0 or np.ptp(p) == 0:
+def _corr(p: np.ndarray, t: np.ndarray) -> Figure:
+    if len(t) < 2 or np.ptp(p) == 0 or np.ptp(t) == 0:
         return Figure(None, len(t))
-    return Figure(float(np.corrcoef(t.astype(np.float64), p.astype(np.float64))[0, 1]), len(t))
+    with np.errstate(all="ignore"):  # a spread too small or too large to be squared
+        corr = float(np.corrcoef(p.astype(np.float64), t.astype(np.float64))[0, 1])
+    return Figure(corr if np.isfinite(corr) else None, len(t))
 
 
-def _accuracy(t: np.ndarray, p: np.ndarray) -> Figure:
-    return Figure(float((t == p).mean()) if len(t) else None, len(t))
+def _accuracy(p: np.ndarray, t: np.ndarray) -> Figure:
+    return Figure(float((p == t).mean()) if len(t) else None, len(t))
 
 
-def _weighted_f1(t: np.ndarray, p: np.ndarray) -> Figure:
+def _weighted_f1(p: np.ndarray, t: np.ndarray) -> Figure:
     # Truth first: the other order, found in older code, weights by the predictions and inflates the figure.
     return Figure(float(f1_score(t, p, average="weighted", zero_division=0)) if len(t) else None, len(t))

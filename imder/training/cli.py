@@ -1,4 +1,4 @@
-"""`python -m imder train`: the three stages into a run folder."""
+"""`python -m imder train`: a model trained into a run folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from imder.training.config import TrainingConfig, add_flags, from_flags
+from imder.training.config import Recipe, add_flags, from_flags
 from imder.training.loop import Interrupted
 from imder.training.run import Complete, train
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="bundled", help="'bundled' or a data set folder (default bundled)")
     parser.add_argument("--out", required=True, help="run folder; an unfinished training in it is continued")
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
-    parser.add_argument("--model", default="{}", metavar="JSON", help="fields of the model that differ from the preset")
+    parser.add_argument("--set", default="{}", metavar="JSON", help="fields of the model that differ from its defaults")
     parser.add_argument(
         "--from", dest="start", metavar="RUN", help="take stage 1 (and equal score networks) from a run"
     )
@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
             args.data,
             args.out,
             config,
-            model=_overrides(args.model),
+            model=_overrides(args.set),
             half=args.half,
             command=command_of(args, config),
             start=args.start,
@@ -45,10 +45,9 @@ def main(args: argparse.Namespace) -> int:
     except Interrupted as where:
         print(f"stopped, {where}; everything is saved, the same command goes on from here", file=sys.stderr)
         return 130
-    recovered = ", ".join(f"{name} {x['recovered']:.2f}" for name, x in metrics["mae_by_pattern"].items())
-    print(
-        f"{args.out}: complete; validation MAE {metrics['mae']['complete']:.3f} with everything, recovered: {recovered}"
-    )
+    by = {name: x["recovered"] if isinstance(x, dict) else x for name, x in metrics["mae_by_pattern"].items()}
+    others = ", ".join(f"{name} {x:.2f}" for name, x in by.items())
+    print(f"{args.out}: complete; validation MAE {metrics['mae']['complete']:.3f} with everything; with less: {others}")
     return 0
 
 
@@ -56,22 +55,22 @@ def _overrides(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"model: {text!r} is not JSON ({error.msg})") from None
+        raise ValueError(f"set: {text!r} is not JSON ({error.msg})") from None
     if not isinstance(value, dict):
-        raise ValueError(f"model: {text!r} is not allowed; a JSON object is")
+        raise ValueError(f"set: {text!r} is not allowed; a JSON object is")
     return {name: tuple(x) if isinstance(x, list) else x for name, x in value.items()}
 
 
-def command_of(args: argparse.Namespace, config: TrainingConfig) -> str:
+def command_of(args: argparse.Namespace, config: Recipe) -> str:
     """The command as a reader would type it; of absolute paths the last part only."""
     words = ["python", "-m", "imder", "train"]
     for name, path in (("data", args.data), ("from", args.start), ("out", args.out)):
         words += [] if path is None else [f"--{name}", Path(path).name if Path(path).is_absolute() else path]
-    words += ["--preset", config.preset]
+    words += ["--preset", config.preset] if config.model == "imder" else ["--model", config.model]
     words += ["--quick"] * args.quick + ["--half"] * args.half
     for name, value in config.essential.items():
-        if name in vars(args) and name != "preset":
+        if name in vars(args) and name not in ("preset", "model"):
             words += [f"--{name.replace('_', '-')}", str(value)]
-    if args.model != "{}":
-        words += ["--model", args.model]
+    if args.set != "{}":
+        words += ["--set", args.set]
     return shlex.join(words)

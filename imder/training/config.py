@@ -1,4 +1,5 @@
-"""`TrainingConfig`: every number of the three stages, and the command-line flags made from it."""
+"""Every number of a training: `TrainingConfig` for IMDer's three stages, `BaselineTraining` for what it is compared with;
+and the command-line flags made from their fields."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import dataclasses
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -30,15 +31,45 @@ def check_device(name: str) -> None:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """The recipe. Fields marked `free` may differ when an interrupted run goes on: results do not depend on them.
+class Recipe:
+    """What every training has.
 
-    (On another device they differ by rounding and dropout's masks; weights, order and noise are drawn on the CPU.)
+    Fields marked `free` may differ when an interrupted run goes on: results do not depend on them. (On another device
+    they differ by rounding and dropout's masks; weights, order and noise are drawn on the CPU.)
     """
 
-    preset: str = field(default="corrected", metadata={"help": f"model preset: {', '.join(PRESETS)}"})
     seed: int = _number(0, "seed of weights, order of clips, noise and dropout", 0, 2**31 - 1)
     limit: int = _number(0, "use at most this many clips of each split, spread evenly; 0 for all", 0)
+    workers: int = _number(2, "processes at a time; 0 works in this one", 0, 64, free=True)
+    checkpoint_seconds: float = _number(60.0, "seconds between checkpoints", 0, free=True)
+    device: str = field(
+        default="cpu", metadata={"help": "where torch computes: cpu, or cuda with a build that has it", "free": True}
+    )
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            if "low" not in f.metadata:
+                continue
+            value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
+            kind = int if isinstance(f.default, int) else (int, float)
+            name = "a whole number" if kind is int else "a number"
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+                allowed = f"{name} of at least {low}" if high == math.inf else f"{name} from {low} to {high}"
+                raise ValueError(f"{f.name.replace('_', '-')}: {value!r} is not allowed; {allowed} is")
+
+    @property
+    def essential(self) -> dict[str, Any]:
+        """The fields that decide the result, as JSON types."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.metadata.get("free")}
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Recipe):
+    """The recipe of IMDer."""
+
+    model: ClassVar[str] = "imder"
+
+    preset: str = field(default="corrected", metadata={"help": f"model preset: {', '.join(PRESETS)}"})
     batch: int = _number(32, "clips an update", 1)
     least: int = _number(300, "updates of a job that is counted in epochs, at least (small data)", 1)
     # Stage 1: E_k, T_k and readouts on complete clips, then T_k again on frozen E_k.
@@ -69,30 +100,39 @@ class TrainingConfig:
     recover_decay: float = _number(0.01, "stage 3: weight decay", 0, 10)
     reconstruct_weight: float = _number(0.3, "stage 3: weight of the squared error of the missing rows after D_k")
     complete: float = _number(0.25, "stage 3: share of clips with nothing missing", 0, 1)
-    workers: int = _number(2, "processes at a time; 0 works in this one", 0, 64, free=True)
-    checkpoint_seconds: float = _number(60.0, "seconds between checkpoints", 0, free=True)
-    device: str = field(
-        default="cpu", metadata={"help": "where torch computes: cpu, or cuda with a build that has it", "free": True}
-    )
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ValueError(f"preset: {self.preset!r} is unknown; allowed: {', '.join(PRESETS)}")
-        for f in dataclasses.fields(self):
-            if "low" not in f.metadata:
-                continue
-            value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
-            kind = int if isinstance(f.default, int) else (int, float)
-            name = "a whole number" if kind is int else "a number"
-            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-                allowed = f"{name} of at least {low}" if high == math.inf else f"{name} from {low} to {high}"
-                raise ValueError(f"{f.name.replace('_', '-')}: {value!r} is not allowed; {allowed} is")
+        super().__post_init__()
 
-    @property
-    def essential(self) -> dict[str, Any]:
-        """The fields that decide the result, as JSON types."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.metadata.get("free")}
 
+@dataclass(frozen=True)
+class BaselineTraining(Recipe):
+    """The recipe of a baseline; `BASELINE_DEFAULTS` holds what differs between them."""
+
+    model: str = field(default="dropout-fusion", metadata={"help": "which model", "flag": False})
+    batch: int = _number(32, "clips an update (gcnet: videos)", 1)
+    least: int = _number(300, "updates at least (small data)", 1)
+    epochs: int = _number(24, "epochs (mmin: of the teacher, and again of the student)", 1)
+    lr: float = _number(1e-3, "learning rate", 1e-9, 1)
+    decay: float = _number(0.01, "weight decay", 0, 10)
+    complete: float = _number(0.25, "share of clips with nothing missing", 0, 1)
+
+    def __post_init__(self) -> None:
+        if self.model not in BASELINE_DEFAULTS:
+            raise ValueError(f"model: {self.model!r} is unknown; allowed: {', '.join(('imder', *BASELINE_DEFAULTS))}")
+        super().__post_init__()
+
+
+#: Per baseline what differs from the fields' defaults: the papers' (baselines.md), or chosen on the validation split.
+BASELINE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "mmin": {"batch": 128, "epochs": 30, "lr": 2e-4, "decay": 0.0},
+    "gcnet": {"epochs": 100, "decay": 1e-5},
+    "dropout-fusion": {},
+    "subset": {},
+}
+BASELINE_QUICK: dict[str, Any] = {"least": 30, "epochs": 1}
 
 #: What `--quick` changes: the whole line, really trained but short.
 QUICK: dict[str, Any] = {
@@ -110,18 +150,42 @@ QUICK: dict[str, Any] = {
 }
 
 
+RECIPES: tuple[type[Recipe], ...] = (TrainingConfig, BaselineTraining)
+
+
+def recipe_from_json(values: dict[str, Any]) -> Recipe:
+    """The inverse of `dataclasses.asdict`."""
+    return (BaselineTraining if "model" in values else TrainingConfig)(**values)
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """One flag a field; a flag that is not given leaves the default, or what `--quick` says."""
-    for f in dataclasses.fields(TrainingConfig):
-        text = f"{f.metadata['help']} (default {f.default}"
-        text += f", quick {QUICK[f.name]})" if f.name in QUICK else ")"
-        flag = "--" + f.name.replace("_", "-")
-        parser.add_argument(flag, type=type(f.default), default=argparse.SUPPRESS, metavar="X", help=text)
+    models = ", ".join(("imder", *BASELINE_DEFAULTS))
+    parser.add_argument("--model", default="imder", metavar="NAME", help=f"of {models} (default imder)")
     parser.add_argument("--quick", action="store_true", help="a short training that goes through all stages")
+    made = set()
+    for recipe in RECIPES:
+        group = parser.add_argument_group("IMDer and all models" if recipe is TrainingConfig else "the other models")
+        for f in dataclasses.fields(recipe):
+            if f.name in made or f.metadata.get("flag") is False:
+                continue
+            made.add(f.name)
+            text = f"{f.metadata['help']} (default {f.default}"
+            text += f", quick {QUICK[f.name]})" if recipe is TrainingConfig and f.name in QUICK else ")"
+            flag = "--" + f.name.replace("_", "-")
+            group.add_argument(flag, type=type(f.default), default=argparse.SUPPRESS, metavar="X", help=text)
 
 
-def from_flags(args: argparse.Namespace) -> TrainingConfig:
-    """The configuration that the parsed flags describe."""
-    names = {f.name for f in dataclasses.fields(TrainingConfig)}
+def from_flags(args: argparse.Namespace) -> Recipe:
+    """The recipe that the parsed flags describe."""
+    names = {f.name for recipe in RECIPES for f in dataclasses.fields(recipe)} - {"model"}
     given = {name: value for name, value in vars(args).items() if name in names}
-    return TrainingConfig(**((QUICK if args.quick else {}) | given))
+    baseline = args.model != "imder"
+    recipe = BaselineTraining if baseline else TrainingConfig
+    own = {f.name for f in dataclasses.fields(recipe)}
+    if foreign := sorted(given.keys() - own):
+        raise ValueError(f"--{foreign[0].replace('_', '-')} is no setting of the model {args.model!r}")
+    if not baseline:
+        return TrainingConfig(**((QUICK if args.quick else {}) | given))
+    values = {"model": args.model} | BASELINE_DEFAULTS.get(args.model, {}) | (BASELINE_QUICK if args.quick else {})
+    return BaselineTraining(**(values | given))

@@ -28,6 +28,8 @@ def inherit(bench: Bench, run: Run) -> None:
 
     Raises ValueError when the run was trained on other data or has other sizes.
     """
+    if run.kind != "imder":
+        raise ValueError(f"from: {run.source} is a model of the kind {run.kind!r}; one of IMDer is needed")
     if run.info["data"]["fingerprint"] != bench.data.fingerprint:
         raise ValueError(f"from: {run.source} was trained on {run.info['data']['name']}, not on {bench.data.name}")
     if run.info["training"]["config"].get("limit", 0) != bench.config.limit:

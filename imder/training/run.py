@@ -18,15 +18,16 @@ import torch
 from imder import hub
 from imder.data.dataset import FeatureSet
 from imder.modality import MODALITIES, PATTERNS, symbols
-from imder.model import ModelConfig
-from imder.samplers import get_sampler
+from imder.model import IMDer
+from imder.training import baseline
+from imder.training.baseline import bench_of
 from imder.training.checkpoint import DamagedError, locked
-from imder.training.config import TrainingConfig, check_device
+from imder.training.config import Recipe, TrainingConfig, check_device, recipe_from_json
 from imder.training.inherit import inherit
 from imder.training.loop import Interrupted, Reporter
 from imder.training.pool import run_jobs
 from imder.training.progress import Progress
-from imder.training.stages import Bench, cost, phases, run, zero_fill
+from imder.training.stages import Bench, run, zero_fill
 
 #: The working folder inside a run; it is removed when the run is complete.
 WORK = ".training"
@@ -39,7 +40,7 @@ class Complete(Exception):
 def train(
     data: str | Path,
     out: str | Path,
-    config: TrainingConfig,
+    config: Recipe,
     *,
     model: dict[str, Any] | None = None,
     half: bool = False,
@@ -48,8 +49,8 @@ def train(
 ) -> dict[str, Any]:
     """Trains into the folder `out` and returns the metrics.
 
-    `model`: fields of ModelConfig that differ from the preset; `start`: a run whose stage 1, and whose score networks
-    where the recipe is the same, are taken over. Raises Complete when `out` holds a complete run,
+    `model`: fields of the model's configuration that differ from its defaults; `start`: a run of IMDer whose stage 1,
+    and whose score networks where the recipe is the same, are taken over. Raises Complete when `out` holds a complete run,
     Interrupted after SIGINT or SIGTERM with the state saved, ValueError for anything else that a person can mend.
     """
     check_device(config.device)
@@ -67,14 +68,14 @@ def train(
     _check_folder(out, plan)
     with locked(work / "lock") as lock, stop_on_signal() as stopping:
         _write_plan(out, plan)
-        bench = Bench(feature_set, config, overrides, work)
-        model_config = bench.model_config()  # refuses bad overrides before anything is computed
+        bench = bench_of(feature_set, config, overrides, work)
+        _refuse_early(bench, base)
         sizes = {split: len(part) for split, part in bench.features.items()}
         if base is not None and not (work / "results" / "encode").exists():
             inherit(bench, base)
-        progress = _progress(bench, out, sizes, _evaluations(model_config, config.draw_steps))
+        progress = _progress(bench, out, sizes)
         try:
-            for phase in phases(config):
+            for phase in bench.phases():
                 jobs = [name for name in phase if progress.parts[name] < 1]
                 if config.workers:
                     run_jobs(work, jobs, config.workers, lock, progress.hear, stopping)
@@ -122,7 +123,7 @@ def origin(run: hub.Run, name: str) -> dict[str, str]:
 
 def _essence(plan: dict[str, Any]) -> dict[str, Any]:
     """What must be equal for two trainings to be the same one, flat."""
-    config = TrainingConfig(**plan["config"]).essential
+    config = recipe_from_json(plan["config"]).essential
     start = {"from": plan["from"]} if plan["from"] else {}
     return config | {"data": plan["fingerprint"]} | start | {f"model {name}": x for name, x in plan["model"].items()}
 
@@ -149,7 +150,9 @@ def _check_folder(out: Path, plan: dict[str, Any]) -> None:
         return
     if (out / hub.CONFIG).exists():
         run = hub.load_run(out)
-        there = TrainingConfig().essential | run.info["training"].get("essence", {})  # a run may be older than a field
+        there = run.info["training"].get("essence", {})
+        if "model" not in there:
+            there = TrainingConfig().essential | there  # a run may be older than a field
         difference = _difference(there, _essence(plan))
         raise Complete(f"{out}: the run is complete" + (f", trained with {difference}" if difference else ""))
     if out.exists() and (not out.is_dir() or any(path.name != WORK for path in out.iterdir())):
@@ -166,20 +169,26 @@ def _write_plan(out: Path, plan: dict[str, Any]) -> None:
         raise ValueError(f"{out}: cannot be written ({error.strerror})") from None
 
 
-def _progress(bench: Bench, out: Path, sizes: dict[str, int], evaluations: int) -> Progress:
+def _refuse_early(bench: Bench, base: hub.Run | None) -> None:
+    """Bad fields of the model are refused before anything is computed."""
+    if bench.config.model == "imder":
+        bench.model_config()
+    else:
+        bench.network()
+        if base is not None:
+            raise ValueError(f"from: the model {bench.config.model!r} starts from no other run")
+
+
+def _progress(bench: Bench, out: Path, sizes: dict[str, int]) -> Progress:
     finished, costs = {}, {}
-    for phase in phases(bench.config):
+    for phase in bench.phases():
         for name in phase:
             share = max(1, min(bench.config.workers, len(phase)))
-            costs[name] = cost(name, sizes, bench.config, evaluations) / share
+            costs[name] = bench.cost(name, sizes) / share
             with contextlib.suppress(DamagedError):
                 finished[name] = bench.result(name)[1]["rows"]
     rows = {name: [Progress.row(name, row) for row in rows] for name, rows in finished.items()}
     return Progress(costs, out / hub.LOG, rows)
-
-
-def _evaluations(model_config: ModelConfig, draw_steps: int) -> int:
-    return get_sampler(model_config.sampler).evaluations(draw_steps or model_config.steps)
 
 
 # The end.
@@ -190,24 +199,10 @@ def _finish(
 ) -> dict[str, Any]:
     if bench.config.device != "cpu":
         bench = dataclasses.replace(bench, config=dataclasses.replace(bench.config, device="cpu"))
-    scores = [f"score-{k}" for k in MODALITIES]
     torch.set_num_threads(1)
-    model = bench.model("encode", *scores, "recover")
     metas = {name: bench.result(name)[1] for name in progress.costs}
-    recovered = metas["recover"]["figures"]
-    names = [symbols(p) for p in PATTERNS[:-1]]
-    zero = zero_fill(model, bench)
-    metrics = {
-        "split": "valid",
-        "clips": len(bench.features["valid"]),
-        "draws": bench.config.valid_draws,
-        "mae": {"complete": recovered[f"mae.{symbols(MODALITIES)}"], "mean": recovered["mae"]},
-        "mae_by_pattern": {name: {"recovered": recovered[f"mae.{name}"], "zero": zero[name]} for name in names},
-        "feature_error": {"draw": recovered["draw_error"], "draw_refined": recovered["refined_error"]},
-        "readout_r2": {k: metas["encode"]["figures"][f"readout_r2.{k}"] for k in MODALITIES},
-        "score": {k: metas[f"score-{k}"]["figures"] | {"update": metas[f"score-{k}"]["best_step"]} for k in MODALITIES},
-        "seconds": {name: round(meta["seconds"], 1) for name, meta in metas.items()},
-    }
+    imder = bench.config.model == "imder"
+    model, metrics = _measured(bench, metas) if imder else baseline.measured(bench, metas)
     data = bench.data
     data_info = {
         "name": data.name,
@@ -244,11 +239,30 @@ def _finish(
         data_info,
         training,
         metrics=metrics,
-        card=card(metrics, training, data.note),
+        card=(card if imder else baseline.card)(metrics, training, data.note),
         log=progress.all_rows(),
         half=half,
     )
     return metrics
+
+
+def _measured(bench: Bench, metas: dict[str, dict[str, Any]]) -> tuple[IMDer, dict[str, Any]]:
+    """The trained model, and its metrics on the validation split."""
+    model = bench.model("encode", *(f"score-{k}" for k in MODALITIES), "recover")
+    recovered = metas["recover"]["figures"]
+    names = [symbols(p) for p in PATTERNS[:-1]]
+    zero = zero_fill(model, bench)
+    return model, {
+        "split": "valid",
+        "clips": len(bench.features["valid"]),
+        "draws": bench.config.valid_draws,
+        "mae": {"complete": recovered[f"mae.{symbols(MODALITIES)}"], "mean": recovered["mae"]},
+        "mae_by_pattern": {name: {"recovered": recovered[f"mae.{name}"], "zero": zero[name]} for name in names},
+        "feature_error": {"draw": recovered["draw_error"], "draw_refined": recovered["refined_error"]},
+        "readout_r2": {k: metas["encode"]["figures"][f"readout_r2.{k}"] for k in MODALITIES},
+        "score": {k: metas[f"score-{k}"]["figures"] | {"update": metas[f"score-{k}"]["best_step"]} for k in MODALITIES},
+        "seconds": {name: round(meta["seconds"], 1) for name, meta in metas.items()},
+    }
 
 
 def _origin_lines(start: dict[str, str] | None) -> list[str]:

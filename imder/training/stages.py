@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -20,7 +19,7 @@ from imder.data.dataset import FeatureSet
 from imder.data.standardise import Standardiser
 from imder.modality import MODALITIES, PATTERNS, symbols, to_mask
 from imder.model import IMDer, ModelConfig
-from imder.samplers import noise_seed
+from imder.samplers import get_sampler, noise_seed
 from imder.training.checkpoint import Checkpoints, DamagedError, read_folder, write_folder
 from imder.training.config import TrainingConfig
 from imder.training.loop import Interrupted, Job, Reporter, fit
@@ -31,6 +30,9 @@ CHUNK, GPU_CHUNK = 100, 1000
 #: Jobs by phase; those of one phase need nothing from each other.
 Phase = tuple[str, ...]
 
+#: (bench, rest of the job's name, reporter) to tensors and meta.
+JobFunction = Callable[["Bench", str, Reporter], tuple[dict[str, Tensor], dict[str, Any]]]
+
 
 def phases(config: TrainingConfig) -> tuple[Phase, ...]:
     """The jobs in the order in which they can run."""
@@ -39,9 +41,13 @@ def phases(config: TrainingConfig) -> tuple[Phase, ...]:
     return ("encode",), (*scores, "fuse"), ("draws-valid", *draws), ("recover",)
 
 
+#: IMDer's stages, and those of the baselines.
+STAGES = {"encode": "1a", "fuse": "1b", "score": "2", "teacher": "1", "network": "1", "student": "2"}
+
+
 def stage_of(job: str) -> str:
     """The stage's number in the recipe."""
-    return {"encode": "1a", "fuse": "1b", "score": "2"}.get(job.split("-")[0], "3")
+    return STAGES.get(job.split("-")[0], "3")
 
 
 @dataclass(frozen=True)
@@ -96,11 +102,19 @@ class Bench:
     overrides: dict[str, Any]
     folder: Path
 
-    @classmethod
-    def open(cls, folder: Path) -> Bench:
-        """The bench that `plan.json` in the working folder describes."""
-        plan = json.loads((folder / "plan.json").read_text())
-        return cls(FeatureSet.open(plan["data"]), TrainingConfig(**plan["config"]), plan["model"], folder)
+    @property
+    def jobs(self) -> dict[str, JobFunction]:
+        """The functions by a job's first word."""
+        return JOBS
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The jobs in the order in which they can run."""
+        return phases(self.config)
+
+    def cost(self, name: str, sizes: dict[str, int]) -> float:
+        """A job's expected seconds on one core at the supplement's sizes, for the progress bar."""
+        config, model = self.config, self.model_config()
+        return cost(name, sizes, config, get_sampler(model.sampler).evaluations(config.draw_steps or model.steps))
 
     @cached_property
     def clips(self) -> dict[str, list[Clip]]:
@@ -173,12 +187,13 @@ def run(bench: Bench, name: str, report: Reporter) -> None:
         if (bench.folder / "results" / name).exists():
             report.warn(f"result of {name} is made again, it is damaged: {error}")
     kind, _, which = name.partition("-")
-    tensors, meta = JOBS[kind](bench, which, report)
+    tensors, meta = bench.jobs[kind](bench, which, report)
     write_folder(bench.folder / "results" / name, tensors, meta)
     shutil.rmtree(bench.folder / "jobs" / name, ignore_errors=True)
 
 
-def _fit(bench: Bench, job: Job, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def fit_job(bench: Bench, job: Job, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """`fit` of a job whose modules were frozen, from where its checkpoints left it."""
     for module in job.modules.values():
         module.requires_grad_(True)
     checkpoints = Checkpoints(bench.folder / "jobs" / job.name)
@@ -231,7 +246,7 @@ def encode(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor
         best=False,
         **_epochs(bench, config.encode_epochs),
     )
-    tensors, meta = _fit(bench, job, report)
+    tensors, meta = fit_job(bench, job, report)
     modules.load_state_dict(tensors)
     model.requires_grad_(False).eval()
     raw = bench.latents(model, "train")
@@ -328,7 +343,7 @@ def fuse(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor],
         start=True,
         **_epochs(bench, config.fuse_epochs),
     )
-    return _fit(bench, job, report)
+    return fit_job(bench, job, report)
 
 
 # Stage 2.
@@ -372,7 +387,7 @@ def score(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor]
         floor=config.score_floor,
         ema=config.ema,
     )
-    return _fit(bench, job, report)
+    return fit_job(bench, job, report)
 
 
 # Stage 3.
@@ -509,7 +524,7 @@ def recover(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tenso
         start=True,
         **_epochs(bench, config.recover_epochs),
     )
-    return _fit(bench, job, report)
+    return fit_job(bench, job, report)
 
 
 @torch.no_grad()
@@ -549,7 +564,7 @@ def zero_fill(model: IMDer, bench: Bench) -> dict[str, float]:
     return found
 
 
-JOBS: dict[str, Callable[[Bench, str, Reporter], tuple[dict[str, Tensor], dict[str, Any]]]] = {
+JOBS: dict[str, JobFunction] = {
     "encode": encode,
     "fuse": fuse,
     "score": score,

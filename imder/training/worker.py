@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
+from imder.training.baseline import open_bench
 from imder.training.loop import GRACE, Interrupted, Reporter
-from imder.training.stages import Bench, run
+from imder.training.stages import run
 
 #: Least seconds between two messages of progress.
 PACE = 0.25
@@ -49,7 +50,7 @@ def main(folder: str, name: str) -> int:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     try:
-        run(Bench.open(Path(folder)), name, Reporter(tell, stop.is_set))
+        run(open_bench(Path(folder)), name, Reporter(tell, stop.is_set))
     except Interrupted:
         return 0
     except (ValueError, ArithmeticError) as error:

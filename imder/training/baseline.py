@@ -1,0 +1,249 @@
+"""The training of the models that IMDer is compared with, as jobs of the same loop; and which bench a recipe needs."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imder.baselines import BASELINES, Recognizer, gcnet, mmin
+from imder.baselines.recognizer import grouped
+from imder.data.clip import Batch, Clip
+from imder.data.dataset import FeatureSet
+from imder.modality import PATTERNS, symbols, to_mask
+from imder.samplers import noise_seed
+from imder.training.config import BaselineTraining, Recipe, recipe_from_json
+from imder.training.loop import Job, Reporter
+from imder.training.stages import CHUNK, Bench, JobFunction, Phase, fit_job
+
+#: Weights of a model's named losses; those without an entry have the weight 1.
+WEIGHTS: dict[str, dict[str, float]] = {"mmin": mmin.WEIGHTS, "gcnet": gcnet.WEIGHTS}
+
+#: Seconds of an update and clip on one core at the default sizes, for the progress bar.
+SECONDS = {"teacher": 4e-4, "student": 6e-4, "gcnet": 3e-4, "network": 9e-3}
+
+
+@dataclass
+class BaselineBench(Bench):
+    """What the jobs of a baseline work on."""
+
+    config: BaselineTraining
+
+    @property
+    def jobs(self) -> dict[str, JobFunction]:
+        """The functions by a job's first word."""
+        return JOBS
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The jobs in the order in which they can run."""
+        if self.config.model == "mmin":
+            return ("teacher",), ("student",)
+        if self.config.model == "subset":
+            return (tuple(f"network-{symbols(pattern)}" for pattern in PATTERNS),)
+        return (("network",),)
+
+    def cost(self, name: str, sizes: dict[str, int]) -> float:
+        """A job's expected seconds on one core."""
+        kind = self.config.model if self.config.model == "gcnet" else name.partition("-")[0]
+        clips = self.config.epochs * sizes["train"]
+        return SECONDS[kind] * max(clips, self.config.least * min(self.config.batch, sizes["train"]))
+
+    def network(self, *results: str) -> Recognizer:
+        """The model with the run's first weights, and on top of them what the named jobs have learnt."""
+        kind, config = BASELINES[self.config.model]
+        torch.manual_seed(noise_seed(self.config.seed, "weights"))
+        try:
+            model = kind(config(self.data.feature_dims, **self.overrides))
+        except TypeError as error:
+            raise ValueError(f"set: the model {self.config.model!r} does not know this: {error}") from None
+        state = model.state_dict()
+        for name in results:
+            state |= self.result(name)[0]
+        model.load_state_dict(state)
+        return model.requires_grad_(False).eval().to(self.config.device)
+
+    def batch(self, split: str, rows: Tensor) -> Batch:
+        """Those clips of a split, cut to the longest of them."""
+        values, valid, label = self.features[split].rows(rows)
+        clips = [self.clips[split][i] for i in rows.tolist()]
+        names = zip(*((clip.id, clip.video, clip.index) for clip in clips), strict=True)
+        return Batch(values, valid, label, *(tuple(column) for column in names))
+
+    @cached_property
+    def units(self) -> dict[str, list[tuple[str, Tensor]]]:
+        """What an update takes several of, by split: (id, rows); a clip, or a video where the model sees videos whole."""
+        whole = BASELINES[self.config.model][0].whole_videos
+        return {split: units(clips, whole) for split, clips in self.clips.items()}
+
+
+def units(clips: Sequence[Clip], whole_videos: bool) -> list[tuple[str, Tensor]]:
+    """Clips one by one, or by video in the order in which they come."""
+    if not whole_videos:
+        return [(clip.id, torch.tensor([i])) for i, clip in enumerate(clips)]
+    rows: dict[str, list[int]] = {}
+    for i, clip in enumerate(clips):
+        rows.setdefault(clip.video, []).append(i)
+    return [(video, torch.tensor(own)) for video, own in rows.items()]
+
+
+def bench_of(data: FeatureSet, config: Recipe, overrides: dict[str, Any], folder: Path) -> Bench:
+    """The bench that a recipe needs."""
+    kind = Bench if config.model == "imder" else BaselineBench
+    return kind(data, config, overrides, folder)
+
+
+def open_bench(folder: Path) -> Bench:
+    """The bench that `plan.json` in the working folder describes."""
+    plan = json.loads((folder / "plan.json").read_text())
+    return bench_of(FeatureSet.open(plan["data"]), recipe_from_json(plan["config"]), plan["model"], folder)
+
+
+# Jobs.
+
+
+def _learn(
+    bench: BaselineBench,
+    name: str,
+    model: Recognizer,
+    modules: dict[str, nn.Module],
+    losses: Callable[[Batch, Tensor], dict[str, Tensor]],
+    patterns: Tensor,
+    judge: Callable[[], dict[str, float]],
+    report: Reporter,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """One optimisation; `patterns` (n, 3) are the masks that occur, the last of them with the share `complete`."""
+    config, train = bench.config, bench.units["train"]
+    weights = WEIGHTS.get(config.model, {})
+    share = torch.full((len(patterns),), (1 - config.complete) / max(1, len(patterns) - 1))
+    share[-1] = config.complete if len(patterns) > 1 else 1.0
+
+    def update(units: Tensor, generator: torch.Generator) -> Tensor:
+        own = [train[i][1] for i in units.tolist()]
+        available = patterns[torch.multinomial(share, sum(map(len, own)), replacement=True, generator=generator)]
+        found = losses(bench.batch("train", torch.cat(own)), available)
+        total = sum(weights.get(key, 1.0) * x for key, x in found.items())  # (clips,)
+        return torch.stack([part.mean() for part in total.split([len(rows) for rows in own])])
+
+    trained = nn.ModuleDict(modules)
+    updates = max(config.epochs * (len(train) // min(config.batch, len(train))), config.least)
+    job = Job(
+        name=name,
+        modules=trained,
+        groups=[{"params": list(trained.parameters()), "lr": config.lr, "weight_decay": config.decay}],
+        losses=update,
+        validate=judge,
+        ids=[unit for unit, _ in train],
+        batch=config.batch,
+        updates=updates,
+        every=-(-updates // min(config.epochs, 40)),
+        warmup=min(20, updates // 10),
+    )
+    return fit_job(bench, job, report)
+
+
+def _masks(names: Sequence[tuple[str, ...]]) -> Tensor:
+    return torch.stack([torch.from_numpy(to_mask(p)) for p in names])
+
+
+def network(bench: BaselineBench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The whole model with random patterns, or (`subset`) the network of one pattern with that pattern alone."""
+    model = bench.network()
+    names = [p for p in PATTERNS if not which or symbols(p) == which]
+    modules = {"networks": nn.ModuleDict({which: model.networks[which]})} if which else dict(model.named_children())
+    name = f"network-{which}" if which else "network"
+    patterns = _masks(names)
+    return _learn(bench, name, model, modules, model.losses, patterns, lambda: maes(bench, model, names), report)
+
+
+def teacher(bench: BaselineBench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """MMIN's teacher, on complete clips."""
+    model = bench.network()
+    valid = len(bench.clips["valid"])
+
+    def judge() -> dict[str, float]:
+        batch = bench.batch("valid", torch.arange(valid))
+        return {"mae": float(model.teacher_losses(batch)["task"].mean())}
+
+    def losses(batch: Batch, available: Tensor) -> dict[str, Tensor]:
+        return model.teacher_losses(batch)
+
+    return _learn(bench, "teacher", model, {"teacher": model.teacher}, losses, _masks(PATTERNS[-1:]), judge, report)
+
+
+def student(bench: BaselineBench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """MMIN's student, its encoders from the frozen teacher's."""
+    model = bench.network("teacher")
+    model.start_student()
+    modules = {"student": model.student}
+    return _learn(
+        bench, "student", model, modules, model.losses, _masks(PATTERNS), lambda: maes(bench, model, PATTERNS), report
+    )
+
+
+JOBS: dict[str, JobFunction] = {"network": network, "teacher": teacher, "student": student}
+
+
+@torch.no_grad()
+def predictions(bench: BaselineBench, model: Recognizer, available: Tensor, split: str = "valid") -> Tensor:
+    """(N,) predicted sentiment of a split's clips under masks (N, 3)."""
+    out = torch.zeros(len(available))
+    videos = [clip.video for clip in bench.clips[split]]
+    for rows in grouped(videos, model.whole_videos, CHUNK):
+        out[rows] = model(bench.batch(split, rows), available[rows]).value[:, 0].cpu()
+    return out
+
+
+def maes(bench: BaselineBench, model: Recognizer, names: Sequence[tuple[str, ...]]) -> dict[str, float]:
+    """Mean absolute error on the validation split by pattern, their mean first."""
+    label = bench.features["valid"].label.cpu()
+    found = {}
+    for pattern in names:
+        available = torch.from_numpy(to_mask(pattern)).expand(len(label), -1)
+        found[f"mae.{symbols(pattern)}"] = float((predictions(bench, model, available) - label).abs().mean())
+    return {"mae": sum(found.values()) / len(found)} | found
+
+
+# The end.
+
+
+def measured(bench: BaselineBench, metas: dict[str, dict[str, Any]]) -> tuple[Recognizer, dict[str, Any]]:
+    """The trained model, and its metrics on the validation split."""
+    model = bench.network(*metas)
+    own = maes(bench, model, PATTERNS)
+    metrics = {
+        "split": "valid",
+        "clips": len(bench.clips["valid"]),
+        "mae": {"complete": own[f"mae.{symbols(PATTERNS[-1])}"], "mean": own["mae"]},
+        "mae_by_pattern": {symbols(p): own[f"mae.{symbols(p)}"] for p in PATTERNS[:-1]},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "best_update": {name: meta["best_step"] for name, meta in metas.items()},
+        "seconds": {name: round(meta["seconds"], 1) for name, meta in metas.items()},
+    }
+    return copy.deepcopy(model).cpu(), metrics
+
+
+def card(metrics: dict[str, Any], training: dict[str, Any], note: str) -> str:
+    """What the training measured, as the body of the model card."""
+    command = f"`{training['command']}`" if training["command"] else "`imder.training.train`"
+    by = metrics["mae_by_pattern"] | {"LAV": metrics["mae"]["complete"]}
+    return "\n".join(
+        [
+            *([note.strip(), ""] if note.strip() else []),
+            f"## Measured on the {metrics['clips']} validation clips",
+            "",
+            f"By {command}, which chose weights on these same clips; {training['seconds'] / 60:.0f} minutes of one "
+            f"core in all, {metrics['parameters'] / 1e6:.2f} M parameters. Mean absolute error of the predicted "
+            "sentiment by what is available; figures on the test split come from `python -m imder evaluate`.",
+            "",
+            "| " + " | ".join(by) + " |",
+            "|---" * len(by) + "|",
+            "| " + " | ".join(f"{x:.3f}" for x in by.values()) + " |",
+        ]
+    )
