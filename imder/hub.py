@@ -199,10 +199,12 @@ def _json_bytes(value: Any, name: str, indent: int | None = 1) -> bytes:
 
 
 _TAGS = ("multimodal-sentiment-analysis", "missing-modality", "diffusion", "score-based-model")
-_ABOUT = """Recovers missing modalities of a clip (language, voice, face) by reverse diffusion and predicts its sentiment
+_ABOUT = """\
+Recovers missing modalities of a clip (language, voice, face) by reverse diffusion and predicts its sentiment
 from them (after Wang et al. 2023, *Incomplete Multimodality-Diffused Emotion Recognition*).
 `RecoveryPipeline.from_pretrained` loads this folder or its Hub repository."""
-_ABOUT_BASELINE = """{doc} It predicts a clip's sentiment from those of language, voice and face that are
+_ABOUT_BASELINE = """{about}
+It predicts a clip's sentiment from those of language, voice and face that are
 there; it stands beside IMDer for comparison. `imder.hub.load` opens this folder or its Hub repository,
 `python -m imder evaluate --run` measures it."""
 
@@ -218,7 +220,7 @@ def model_card(info: dict[str, Any], body: str = "") -> str:
     baseline = None if kind == "imder" else BASELINES[kind][0]
     what = f"IMDer, preset {model['preset']}" if baseline is None else baseline.title
     tags = _TAGS if baseline is None else _TAGS[:2]
-    about = _ABOUT if baseline is None else _ABOUT_BASELINE.format(doc=baseline.__doc__.partition("\n")[0])
+    about = _ABOUT if baseline is None else _ABOUT_BASELINE.format(about=baseline.about)
     sizes = "" if baseline is None else _sizes(model)
     rows = {
         "preset": model.get("preset"),

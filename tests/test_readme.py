@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from imder import hub
-from imder.evaluation.study import run_digest
 from imder.evaluation.rows import read_rows
+from imder.evaluation.study import run_digest
 from imder.plots import prediction_error, recovery_error
 from imder.ui.measured import PATH
 

@@ -1,9 +1,12 @@
-"""IMDer's own encoders and fusion without any recovery: one network that learnt with modalities dropped, and one network
-for each set of modalities. The first is the strongest simple baseline, the second what no sharing would give."""
+"""IMDer's own encoders and fusion without any recovery.
+
+One network that learnt with modalities dropped, the strongest simple baseline; and one network for each set of
+modalities, what no sharing would give.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -61,6 +64,7 @@ class DropoutFusion(Recognizer):
 
     kind = "dropout-fusion"
     title = "modality dropout"
+    about = "IMDer's encoders and fusion, trained with modalities dropped at random and without any recovery."
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
@@ -81,6 +85,7 @@ class SubsetFusion(Recognizer):
 
     kind = "subset"
     title = "a model for each subset"
+    about = "Seven of IMDer's encoders and fusions, each trained with one set of available modalities alone."
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
@@ -110,9 +115,3 @@ def by_pattern(available: Tensor) -> Iterator[tuple[tuple[str, ...], Tensor]]:
 def task_loss(value: Tensor, batch: Batch) -> Tensor:
     """(B,) absolute error of the sentiment, the field's loss for a regression."""
     return (value[:, 0] - batch.label).abs()
-
-
-def patterns_of(names: Iterable[str]) -> Tensor:
-    """(n, 3) masks of patterns written as `LA`."""
-    known = {symbols(pattern): [k in pattern for k in MODALITIES] for pattern in PATTERNS}
-    return torch.tensor([known[name] for name in names])

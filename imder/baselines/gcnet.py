@@ -142,6 +142,7 @@ class GCNet(Recognizer):
 
     kind = "gcnet"
     title = "GCNet"
+    about = "Completes what is missing in a conversation by graph convolutions over its clips (after Lian et al. 2023)."
     whole_videos = True
 
     def __init__(self, config: GCNetConfig) -> None:

@@ -185,6 +185,7 @@ class MMIN(Recognizer):
 
     kind = "mmin"
     title = "MMIN"
+    about = "Imagines the missing modalities' embeddings from the observed ones (after Zhao et al. 2021)."
 
     def __init__(self, config: MMINConfig) -> None:
         super().__init__()

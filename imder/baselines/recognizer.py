@@ -26,7 +26,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class BaselineConfig:
-    """What rebuilds a baseline. A subclass adds sizes; `limits` holds the range allowed of each, {field: (low, high)}."""
+    """What rebuilds a baseline.
+
+    A subclass adds sizes; `limits` holds the range allowed of each, {field: (low, high)}.
+    """
 
     feature_dims: dict[str, int]
     outputs: int = 1
@@ -70,6 +73,7 @@ class Recognizer(nn.Module, ABC):
 
     kind: ClassVar[str]
     title: ClassVar[str]  # for tables
+    about: ClassVar[str]  # a sentence for the model card
     whole_videos: ClassVar[bool] = False
     config: BaselineConfig
 

@@ -1,4 +1,4 @@
-"""A run of a baseline judged on the same masks: it predicts, and recovers nothing that could be compared with the truth."""
+"""A run of a baseline judged on the same masks: it predicts, and recovers nothing to compare with the truth."""
 
 from __future__ import annotations
 

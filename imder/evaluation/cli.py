@@ -22,7 +22,7 @@ from imder.evaluation.baseline import BaselineStudy
 from imder.evaluation.evaluate import RecoveryStudy
 from imder.evaluation.predictions import PredictionsFile
 from imder.evaluation.rows import MasksFile, Row, RowFile, open_rows, read_rows
-from imder.evaluation.study import METHODS, PROTOCOLS, RATES, Cell, Entry, EvaluationConfig, Study, Tick, run_digest
+from imder.evaluation.study import METHODS, PROTOCOLS, RATES, Entry, EvaluationConfig, Study, Tick, run_digest
 from imder.evaluation.table import markdown
 from imder.samplers import SAMPLERS
 
@@ -123,7 +123,7 @@ class Work:
     studies: list[Study]
 
     def tasks(self, file: RowFile, apart: bool) -> list[Task]:
-        """What `file` lacks. With `apart` a task has what must not be computed twice; else all cells of a run are one."""
+        """What `file` lacks, a task a cell; with `apart` cells that share draws are one task, for one process."""
         found = []
         for index, study in enumerate(self.studies):
             cells = study.cells()

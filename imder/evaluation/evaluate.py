@@ -1,5 +1,4 @@
-"""A run of IMDer judged on a split: what a method gives for a cell is an `Outcome`, and every figure is read off it in the
-same way (evaluation.md's figures)."""
+"""A run of IMDer judged on a split: what a method gives for a cell is an `Outcome`, off which every figure is read."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The predictions behind the rows, clip by clip: a file beside the file of results, appended safely.
 
-A line of kind `clips` names a split's clips in order; a line of kind `predictions` holds one cell's predictions of them.
+A line of kind `clips` names a split's clips in order; one of kind `predictions` holds a cell's predictions of them.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Entry:
 
     @property
     def key(self) -> Key:
-        """What tells two entries apart: all of the cell but the name of its masks."""
-        return tuple(getattr(self, name) for name in CELL if name != "mask")
+        """What tells two entries apart."""
+        return tuple(getattr(self, name) for name in CELL)
 
 
 def predictions_path(rows_path: str | Path) -> Path:

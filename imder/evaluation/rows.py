@@ -48,8 +48,8 @@ SCHEMA: dict[str, tuple[type, ...]] = {
 
 #: What tells two figures apart.
 IDENTITY = (
-    "run", "data", "split", "limit", "protocol", "nominal_missing_rate", "mask", "seed", "method", "available", "modality",
-    "metric", "draws", "refined", "sampler", "steps", "guidance",
+    "run", "data", "split", "limit", "protocol", "nominal_missing_rate", "mask", "seed", "method", "available",
+    "modality", "metric", "draws", "refined", "sampler", "steps", "guidance",
 )  # fmt: skip
 
 

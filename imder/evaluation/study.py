@@ -1,4 +1,4 @@
-"""What is evaluated: methods on cells of stored masks; the rows and predictions that a cell leaves, whatever the method."""
+"""What is evaluated: methods on cells of stored masks, and the rows and predictions that a cell leaves."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Cell:
 
 
 def run_digest(folder: Path) -> str:
-    """Eight hex digits that tell apart runs that answer differently: weights, and configuration with its calibration."""
+    """Eight hex digits that tell apart runs which answer differently: weights, configuration and calibration."""
     model = json.loads((folder / hub.CONFIG).read_bytes())["model"]
     found = hashlib.sha256((folder / hub.WEIGHTS).read_bytes())
     found.update(json.dumps(model, sort_keys=True).encode())

@@ -78,7 +78,7 @@ class BaselineBench(Bench):
 
     @cached_property
     def units(self) -> dict[str, list[tuple[str, Tensor]]]:
-        """What an update takes several of, by split: (id, rows); a clip, or a video where the model sees videos whole."""
+        """What an update takes several of, by split: (id, rows); a clip, or a video where the model sees it whole."""
         whole = BASELINES[self.config.model][0].whole_videos
         return {split: units(clips, whole) for split, clips in self.clips.items()}
 

@@ -1,5 +1,7 @@
-"""Every number of a training: `TrainingConfig` for IMDer's three stages, `BaselineTraining` for what it is compared with;
-and the command-line flags made from their fields."""
+"""Every number of a training, and the command-line flags made from them.
+
+`TrainingConfig` is the recipe of IMDer's three stages, `BaselineTraining` that of what it is compared with.
+"""
 
 from __future__ import annotations
 

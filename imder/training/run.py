@@ -50,8 +50,8 @@ def train(
     """Trains into the folder `out` and returns the metrics.
 
     `model`: fields of the model's configuration that differ from its defaults; `start`: a run of IMDer whose stage 1,
-    and whose score networks where the recipe is the same, are taken over. Raises Complete when `out` holds a complete run,
-    Interrupted after SIGINT or SIGTERM with the state saved, ValueError for anything else that a person can mend.
+    and whose score networks where the recipe is the same, are taken over. Raises Complete when `out` holds a complete
+    run, Interrupted after SIGINT or SIGTERM with the state saved, ValueError for anything else that a person can mend.
     """
     check_device(config.device)
     out, overrides = Path(out), model or {}
