@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -14,8 +15,9 @@ from imder.baselines import BASELINES
 from imder.data.clip import Clip
 from imder.data.dataset import FeatureSet, write_feature_set
 from imder.modality import PATTERNS, symbols
+from imder.training import run as module
 from imder.training.baseline import bench_of, maes
-from imder.training.config import BaselineTraining, TrainingConfig, recipe_from_json
+from imder.training.config import QUICK, BaselineTraining, TrainingConfig, recipe_from_json
 from imder.training.loop import Interrupted
 from imder.training.run import train
 
@@ -26,6 +28,8 @@ SMALL = {
     "dropout-fusion": {"layers": 1},
     "subset": {"layers": 1},
 }
+#: IMDer with the fusion's published width and one layer of everything.
+TINY = {"fusion_layers": 1, "condition_layers": 1, "reconstruction_blocks": 1, "steps": 2}
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +82,31 @@ def test_every_baseline_learns_and_is_saved(model, data, tmp_path):
         RecoveryPipeline(run)
 
 
+@pytest.mark.parametrize("model", ["dropout-fusion", "subset"])
+def test_networks_start_from_imder_and_keep_its_encoders(model, data, tmp_path):
+    feature_set = FeatureSet.open(data)
+    config = TrainingConfig(preset="corrected", workers=0, **QUICK | {"score_updates": 2, "least": 2, "score_valid": 1})
+    train(data, tmp_path / "imder", config, model=TINY)
+    origin = hub.load_run(tmp_path / "imder").model
+    changes = {"lr": 1e-3, "epochs": 1, "least": 3, "encoder_share": 0.0}
+    train(data, tmp_path / "run", recipe(model, **changes), model={"layers": 1}, start=str(tmp_path / "imder"))
+    run = hub.load_run(tmp_path / "run")
+    assert run.info["training"]["from"]["run"] == "imder"
+    networks = run.model.networks.values() if model == "subset" else [run.model.network]
+    for network in networks:
+        for k, conv in network.encoders.items():
+            assert torch.equal(conv.weight, origin.encoders[k].weight)
+    moved = [not torch.equal(network.fusion.out.weight, origin.fusion.out.weight) for network in networks]
+    assert any(moved)  # the best weights may be those before the first update, but not of all
+    assert feature_set.fingerprint == run.info["data"]["fingerprint"]
+    with pytest.raises(ValueError, match="has other sizes"):
+        train(data, tmp_path / "wide", recipe(model, **changes), model={"layers": 2}, start=str(tmp_path / "imder"))
+
+
 @pytest.mark.parametrize("model", ["mmin", "gcnet"])
 def test_an_interruption_changes_nothing(model, data, tmp_path, monkeypatch):
     config = recipe(model, least=24, epochs=2, batch=4)
     train(data, tmp_path / "whole", config, model=SMALL[model])
-    from imder.training import run as module
-
     calls = 0
 
     def run(bench, name, reporter):
@@ -129,7 +152,10 @@ def test_mmins_teacher_stays_as_it_was(data, tmp_path):
         (["--model", "mmin", "--epochs", "0"], "epochs: 0 is not allowed"),
         (["--model", "gcnet", "--set", '{"window": 0}'], "window: 0 is not allowed"),
         (["--model", "gcnet", "--set", '{"depth": 3}'], "set: the model 'gcnet' does not know this"),
-        (["--model", "subset", "--from", "bundled"], "starts from no other run"),
+        (["--model", "mmin", "--from", "bundled"], "the model 'mmin' does not start from a run of 'imder'"),
+        (["--model", "subset", "--from", "bundled"], "was trained on"),
+        (["--model", "mmin", "--encoder-share", "0.5"], "encoder-share: 0.5 is not allowed for 'mmin'"),
+        (["--model", "subset", "--encoder-share", "0"], "encoder-share: 0 is not allowed without --from"),
     ],
 )
 def test_what_is_refused(flags, said, data, tmp_path, capsys):
@@ -141,7 +167,5 @@ def test_what_is_refused(flags, said, data, tmp_path, capsys):
 
 
 def test_a_recipe_comes_back_from_its_plan():
-    import dataclasses
-
     for config in (TrainingConfig(preset="paper"), BaselineTraining(model="gcnet", epochs=3)):
         assert recipe_from_json(json.loads(json.dumps(dataclasses.asdict(config)))) == config

@@ -13,18 +13,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imder import hub
 from imder.baselines import BASELINES, Recognizer, gcnet, mmin
 from imder.baselines.recognizer import grouped
 from imder.data.clip import Batch, Clip
 from imder.data.dataset import FeatureSet
 from imder.modality import PATTERNS, symbols, to_mask
 from imder.samplers import noise_seed
+from imder.training.checkpoint import write_folder
 from imder.training.config import BaselineTraining, Recipe, recipe_from_json
 from imder.training.loop import Job, Reporter
 from imder.training.stages import CHUNK, Bench, JobFunction, Phase, fit_job
 
 #: Weights of a model's named losses; those without an entry have the weight 1.
 WEIGHTS: dict[str, dict[str, float]] = {"mmin": mmin.WEIGHTS, "gcnet": gcnet.WEIGHTS}
+
+#: The result that holds what another run gave.
+START = "start"
 
 #: Seconds of an update and clip on one core at the default sizes, for the progress bar.
 SECONDS = {"teacher": 4e-4, "student": 6e-4, "gcnet": 3e-4, "network": 9e-3}
@@ -64,6 +69,8 @@ class BaselineBench(Bench):
         except TypeError as error:
             raise ValueError(f"set: the model {self.config.model!r} does not know this: {error}") from None
         state = model.state_dict()
+        if (self.folder / "results" / START).exists():
+            state |= started(self.result(START)[0], state)
         for name in results:
             state |= self.result(name)[0]
         model.load_state_dict(state)
@@ -105,6 +112,47 @@ def open_bench(folder: Path) -> Bench:
     return bench_of(FeatureSet.open(plan["data"]), recipe_from_json(plan["config"]), plan["model"], folder)
 
 
+# Another run to start from.
+
+
+def check_start(config: BaselineTraining, run: hub.Run | None) -> None:
+    """Raises ValueError unless the recipe can start from this run, or needs none."""
+    networks = config.model in ("dropout-fusion", "subset")
+    if config.encoder_share != 1 and not networks:
+        raise ValueError(f"encoder-share: {config.encoder_share} is not allowed for {config.model!r}, which has no E_k")
+    if run is None:
+        if config.encoder_share == 0:
+            raise ValueError("encoder-share: 0 is not allowed without --from; E_k would stay as it was drawn")
+        return
+    if not networks or run.kind != "imder":
+        raise ValueError(f"from: the model {config.model!r} does not start from a run of {run.kind!r}")
+
+
+def inherit(bench: BaselineBench, run: hub.Run) -> None:
+    """Keeps E_k and T_k of a run of IMDer as what every network of the model starts from.
+
+    Raises ValueError when the run was trained on other data or has other sizes.
+    """
+    if run.info["data"]["fingerprint"] != bench.data.fingerprint:
+        raise ValueError(f"from: {run.source} was trained on {run.info['data']['name']}, not on {bench.data.name}")
+    tensors = {name: x for name, x in run.model.state_dict().items() if name.startswith(("encoders.", "fusion."))}
+    if not started(tensors, bench.network().state_dict()):
+        raise ValueError(f"from: {run.source} has other sizes than the model's")
+    write_folder(bench.folder / "results" / START, {name: x.float() for name, x in tensors.items()}, {})
+
+
+def started(tensors: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`tensors` by the names that they have in the networks of `state`; empty where a shape differs."""
+    found = {}
+    for name in state:
+        own = name.partition("encoders." if ".encoders." in name else "fusion.")
+        key = own[1] + own[2]
+        if key not in tensors or tensors[key].shape != state[name].shape:
+            return {}
+        found[name] = tensors[key]
+    return found
+
+
 # Jobs.
 
 
@@ -132,11 +180,15 @@ def _learn(
         return torch.stack([part.mean() for part in total.split([len(rows) for rows in own])])
 
     trained = nn.ModuleDict(modules)
+    kinds: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+    for parameter, p in trained.named_parameters():
+        kinds[".encoders." in parameter].append(p)
+    groups = [(own, lr) for own, lr in zip(kinds, (config.lr, config.lr * config.encoder_share), strict=True) if own]
     updates = max(config.epochs * (len(train) // min(config.batch, len(train))), config.least)
     job = Job(
         name=name,
         modules=trained,
-        groups=[{"params": list(trained.parameters()), "lr": config.lr, "weight_decay": config.decay}],
+        groups=[{"params": own, "lr": lr, "weight_decay": config.decay} for own, lr in groups],
         losses=update,
         validate=judge,
         ids=[unit for unit, _ in train],

@@ -120,6 +120,7 @@ class BaselineTraining(Recipe):
     lr: float = _number(1e-3, "learning rate", 1e-9, 1)
     decay: float = _number(0.01, "weight decay", 0, 10)
     complete: float = _number(0.25, "share of clips with nothing missing", 0, 1)
+    encoder_share: float = _number(1.0, "learning rate of E_k as a share of --lr; 0 leaves E_k as --from has it", 0, 10)
 
     def __post_init__(self) -> None:
         if self.model not in BASELINE_DEFAULTS:

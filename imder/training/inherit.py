@@ -26,8 +26,10 @@ CURVE = ("update", "loss", "valid", "lr", "seconds")
 def inherit(bench: Bench, run: Run) -> None:
     """Writes the results of the jobs that `run` has already done, that of `encode` last.
 
-    Raises ValueError when the run was trained on other data or has other sizes.
+    Raises ValueError when the run was trained on other data or has other sizes. Nothing is done where they are there.
     """
+    if (bench.folder / "results" / "encode").exists():
+        return
     if run.kind != "imder":
         raise ValueError(f"from: {run.source} is a model of the kind {run.kind!r}; one of IMDer is needed")
     if run.info["data"]["fingerprint"] != bench.data.fingerprint:

@@ -71,8 +71,8 @@ def train(
         bench = bench_of(feature_set, config, overrides, work)
         _refuse_early(bench, base)
         sizes = {split: len(part) for split, part in bench.features.items()}
-        if base is not None and not (work / "results" / "encode").exists():
-            inherit(bench, base)
+        if base is not None:
+            inherit(bench, base) if config.model == "imder" else baseline.inherit(bench, base)
         progress = _progress(bench, out, sizes)
         try:
             for phase in bench.phases():
@@ -175,8 +175,7 @@ def _refuse_early(bench: Bench, base: hub.Run | None) -> None:
         bench.model_config()
     else:
         bench.network()
-        if base is not None:
-            raise ValueError(f"from: the model {bench.config.model!r} starts from no other run")
+        baseline.check_start(bench.config, base)
 
 
 def _progress(bench: Bench, out: Path, sizes: dict[str, int]) -> Progress:
