@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from imder.baselines import BASELINES
 from imder.evaluation.rows import Row
 from imder.modality import MODALITIES, PATTERNS, SYMBOLS, missing, symbols
 
@@ -18,6 +19,7 @@ TITLES = {
     "mean": "mean fill",
     "knn": "kNN",
     "ridge": "ridge",
+    **{kind: model.title for kind, (model, _) in BASELINES.items()},
 }
 #: The number of draws whose mean is shown, where it is there; else the largest number.
 SHOWN_DRAWS = 8
@@ -73,8 +75,9 @@ def markdown(rows: Sequence[Row]) -> str:
             parts.append(title)
             if fixed := [row for row in used if row["protocol"] == "fixed"]:
                 parts += _fixed(Rows(fixed))
-            if by_rate := [row for row in used if row["protocol"] == "random"]:
-                parts += _random(Rows(by_rate))
+            for protocol in ("random", "batchwise", "unequal"):
+                if by_rate := [row for row in used if row["protocol"] == protocol]:
+                    parts += _by_rate(Rows(by_rate), protocol)
     return "\n\n".join(parts)
 
 
@@ -83,6 +86,9 @@ def _sampler_of(row: Row, sampler: tuple[Any, ...]) -> bool:
 
 
 def _fixed(rows: Rows) -> list[str]:
+    sentiment = _sentiment(rows, [(symbols(p), {"available": list(p)}) for p in PATTERNS], "available")
+    if not any(row["metric"] == "feature_error" for row in rows.rows):
+        return sentiment
     n, most = rows.shown, rows.most
     errors, distances = [], []
     for pattern in PATTERNS[:-1]:
@@ -122,7 +128,7 @@ def _fixed(rows: Rows) -> list[str]:
         "**Energy distance to the real clips**, its floors (real against real: random halves of the split, ± their "
         "deviation; training clips, other speakers, against the split), **and coverage of 90 % intervals**",
         table(energy, distances),
-        *_sentiment(rows, [(symbols(p), {"available": list(p)}) for p in PATTERNS], "available"),
+        *sentiment,
     ]
 
 
@@ -150,28 +156,25 @@ def _variants(rows: Rows, method: str) -> list[tuple[int, bool]]:
     return [(1, False), (1, True)] if method == "imder-mean" else [(1, False)]
 
 
-def _random(rows: Rows) -> list[str]:
+def _by_rate(rows: Rows, protocol: str) -> list[str]:
     drawn = [row for row in rows.rows if row["method"] != "real"]
     rates = sorted({row["nominal_missing_rate"] for row in drawn})
     realised = {rate: rows.value("realised_missing_rate", nominal_missing_rate=rate, metric="mae") for rate in rates}
-    sets = [(f"{text(rate, 1)} ({text(realised[rate])})", {"nominal_missing_rate": rate}) for rate in rates]
+    digits = 1 if protocol != "unequal" else 2
+    sets = [(f"{text(r, digits)} ({text(realised[r])})", {"nominal_missing_rate": r}) for r in rates]
     body = []
     for method in rows.methods:
         for draws, refined in _variants(rows, method):
             name = TITLES[method] + (f", {draws} draws" if method in ("imder", "unconditional") else "")
             name += ", after D_k" if refined else ""
+            wanted = {"method": method, "draws": draws, "refined": refined, "metric": "feature_error"}
             for k in MODALITIES:
-                wanted = {
-                    "method": method,
-                    "draws": draws,
-                    "refined": refined,
-                    "metric": "feature_error",
-                    "modality": k,
-                }
-                body.append([name, SYMBOLS[k], *(text(rows.value(**wanted, **where)) for _, where in sets)])
-    head = ["method", "recovered", *(name for name, _ in sets)]
-    return [
-        "**Feature error by missing rate (realised)**",
-        table(head, body),
-        *_sentiment(rows, sets, "missing rate (realised)"),
-    ]
+                values = [rows.value(**wanted, modality=k, **where) for _, where in sets]
+                if any(value is not None for value in values):
+                    body.append([name, SYMBOLS[k], *map(text, values)])
+    parts = []
+    if body:
+        title = f"**Feature error by missing rate (realised), {protocol} protocol**"
+        parts = [title, table(["method", "recovered", *(name for name, _ in sets)], body)]
+    what = "missing rate (realised)" + ("" if protocol == "random" else f", {protocol}")
+    return [*parts, *_sentiment(rows, sets, what)]
