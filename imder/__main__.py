@@ -11,6 +11,7 @@ VERBS = {
     "data": ("imder.data.cli", "build the bundled corpus, convert a feature file, say what a data set holds"),
     "train": ("imder.training.cli", "train a model; the same command goes on where it was interrupted"),
     "evaluate": ("imder.evaluation.cli", "measure a run, one row a figure"),
+    "report": ("imder.report.cli", "make tables, curves and the reproduction log from stored rows"),
     "bench": ("imder.bench.cli", "measure whether draws are right and what they cost"),
     "golden": ("imder.model.golden", "compare our modules with arrays of the authors' published code"),
     "push": ("imder.hub", "publish a run on the Hub"),

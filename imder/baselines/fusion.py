@@ -84,7 +84,7 @@ class SubsetFusion(Recognizer):
     """Seven networks, each trained and asked with one set of available modalities; the last is the ceiling."""
 
     kind = "subset"
-    title = "a model for each subset"
+    title = "subset models"
     about = "Seven of IMDer's encoders and fusions, each trained with one set of available modalities alone."
 
     def __init__(self, config: FusionConfig) -> None:

@@ -29,7 +29,7 @@ class GCNetConfig(BaselineConfig):
     """Sizes, and how far a clip looks."""
 
     hidden: int = 100  # the paper's D_e: a direction of each BiLSTM, twice the width of the graph convolutions
-    window: int = 2  # clips to either side that are neighbours
+    window: int = 1  # clips to either side that are neighbours
     dropout: float = 0.5  # after both layers of each BiLSTM in a branch, after the first of the one before them
 
     limits: ClassVar[dict[str, tuple[float, float]]] = BaselineConfig.limits | {

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import torch
@@ -51,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--draws", type=int, nargs="+", default=[8], metavar="N", help="rows for one draw and for the mean of N (8)"
     )
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="at most N clips, spread evenly; 0 for all")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 of noise and masks")
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 of masks and noise (fixed: seed 0 alone)"
+    )
     parser.add_argument("--split", default="test", metavar="|".join(SPLITS), help="default: %(default)s")
     parser.add_argument("--sampler", metavar="NAME", help=f"of {', '.join(SAMPLERS)} (default: the run's)")
     parser.add_argument("--steps", type=int, metavar="S", help="steps of the sampler (default: the run's)")
@@ -217,8 +221,14 @@ _studies: list[Study] = []  # of a worker
 
 def _enter(sources: Sequence[Source], config: EvaluationConfig, masks: MasksFile) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _studies.extend(source.study(config, masks) for source in sources)
+
+
+def _leave_with_parent() -> None:
+    parent_process().join()
+    os._exit(1)
 
 
 def _answer(task: Task) -> Answer:

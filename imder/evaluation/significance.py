@@ -46,7 +46,7 @@ class Difference:
     @property
     def resolved(self) -> bool:
         """Whether 0 lies outside the interval."""
-        return not self.low <= 0 <= self.high
+        return self.low > 0 or self.high < 0  # neither where there is none (NaN)
 
 
 def paired_bootstrap(

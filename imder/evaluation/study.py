@@ -49,7 +49,7 @@ class EvaluationConfig:
     rates: tuple[float, ...] = RATES  # of the protocols `random` and `batchwise`
     unequal: tuple[dict[str, float], ...] = ()  # rates a modality, of the protocol `unequal`
     draws: tuple[int, ...] = (8,)
-    seeds: int = 1
+    seeds: int = 1  # of masks and noise; the masks of `fixed` know none, so it is answered with seed 0
     split: str = "test"
     limit: int = 0
     sampler: str | None = None  # None: the run's own
@@ -199,14 +199,10 @@ class Study(ABC):
         """All cells of the configuration, in the order in which they are computed."""
         found = []
         for seed in range(self.config.seeds):
-            sets = [(protocol, *one) for protocol in self.config.protocols for one in self._masks(protocol, seed)]
+            protocols = [p for p in self.config.protocols if not (seed and p == "fixed")]  # its masks know no seed
+            sets = [(protocol, *one) for protocol in protocols for one in self._masks(protocol, seed)]
             for method in self.methods:
-                repeats = seed and method not in DRAWN  # the same masks, and nothing is drawn: the same answer
-                found += [
-                    Cell(method, protocol, seed, nominal, mask, masks, names)
-                    for protocol, mask, nominal, masks, names in sets
-                    if not (repeats and protocol == "fixed")
-                ]
+                found += [Cell(method, protocol, seed, rate, mask, m, names) for protocol, mask, rate, m, names in sets]
         return found
 
     def _masks(self, protocol: str, seed: int) -> Iterator[tuple[str, float, np.ndarray, tuple[str, ...]]]:

@@ -281,6 +281,12 @@ def measured(bench: BaselineBench, metas: dict[str, dict[str, Any]]) -> tuple[Re
     return copy.deepcopy(model).cpu(), metrics
 
 
+def spent(training: dict[str, Any]) -> str:
+    """How long the jobs took together, as a model card says it."""
+    where = "one core" if training.get("device", "cpu") == "cpu" else "one core and a GPU"
+    return f"{training['seconds'] / 60:.0f} minutes of {where}"
+
+
 def card(metrics: dict[str, Any], training: dict[str, Any], note: str) -> str:
     """What the training measured, as the body of the model card."""
     command = f"`{training['command']}`" if training["command"] else "`imder.training.train`"
@@ -290,8 +296,8 @@ def card(metrics: dict[str, Any], training: dict[str, Any], note: str) -> str:
             *([note.strip(), ""] if note.strip() else []),
             f"## Measured on the {metrics['clips']} validation clips",
             "",
-            f"By {command}, which chose weights on these same clips; {training['seconds'] / 60:.0f} minutes of one "
-            f"core in all, {metrics['parameters'] / 1e6:.2f} M parameters. Mean absolute error of the predicted "
+            f"By {command}, which chose weights on these same clips; {spent(training)} in "
+            f"all, {metrics['parameters'] / 1e6:.2f} M parameters. Mean absolute error of the predicted "
             "sentiment by what is available; figures on the test split come from `python -m imder evaluate`.",
             "",
             "| " + " | ".join(by) + " |",

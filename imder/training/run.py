@@ -196,7 +196,8 @@ def _progress(bench: Bench, out: Path, sizes: dict[str, int]) -> Progress:
 def _finish(
     bench: Bench, out: Path, progress: Progress, half: bool, command: str, start: dict[str, str] | None
 ) -> dict[str, Any]:
-    if bench.config.device != "cpu":
+    device = bench.config.device
+    if device != "cpu":
         bench = dataclasses.replace(bench, config=dataclasses.replace(bench.config, device="cpu"))
     torch.set_num_threads(1)
     metas = {name: bench.result(name)[1] for name in progress.costs}
@@ -229,6 +230,8 @@ def _finish(
         "command": command,
         "seconds": round(sum(metrics["seconds"].values()), 1),
     }
+    if device != "cpu":
+        training["device"] = device
     if start:
         training["from"] = start
     hub.save_run(
@@ -278,8 +281,8 @@ def card(metrics: dict[str, Any], training: dict[str, Any], note: str) -> str:
     lines += [
         f"## Measured on the {metrics['clips']} validation clips",
         "",
-        f"By {command}, which chose weights on these same clips; {training['seconds'] / 60:.0f} minutes of one core "
-        "in all. Figures on the test split come from `python -m imder evaluate`.",
+        f"By {command}, which chose weights on these same clips; {baseline.spent(training)} in "
+        "all. Figures on the test split come from `python -m imder evaluate`.",
         *_origin_lines(training.get("from")),
         "",
         "| available | MAE, recovered | MAE, zero fill |",

@@ -1,0 +1,1 @@
+"""The report: the paper's tables, curves, paired differences and the reproduction log, made from stored rows."""
