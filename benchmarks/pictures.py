@@ -1,6 +1,7 @@
 """Draws the README's pictures from the stored rows: `python benchmarks/pictures.py` (needs Debian's chromium).
 
-One picture a table of a benchmark, by the functions of `imder.plots`, photographed in a browser at twice the size.
+One picture a table of a benchmark, and all methods by missing rate, by the functions of `imder.plots`, photographed in
+a browser at twice the size.
 """
 
 from __future__ import annotations
@@ -22,17 +23,35 @@ from imder.plots.joint import joint  # noqa: E402
 from imder.plots.reperformance import reperformance  # noqa: E402
 from imder.plots.sampler import costs, ratios  # noqa: E402
 from imder.plots.truth import truth_draws, truth_samplers  # noqa: E402
+from imder.report.curves import rate_figures  # noqa: E402
+from imder.report.results import read_results  # noqa: E402
+from imder.report.tables import METRIC_NAMES  # noqa: E402
 
-#: {file name: (rows in assets/bench, figure)}
-PICTURES: dict[str, tuple[str, Callable[[list[Row]], go.Figure]]] = {
-    "truth": ("truth-full", lambda rows: truth_draws(rows, "mixture")),
-    "samplers": ("truth", truth_samplers),
-    "reperformance": ("reperformance", reperformance),
-    "joint": ("joint", joint),
-    "coverage": ("calibration", coverage),
-    "interval": ("calibration", interval),
-    "ratios": ("sampler", ratios),
-    "costs": ("sampler", costs),
+
+def bench(name: str) -> list[Row]:
+    """The rows of assets/bench/NAME.jsonl."""
+    return read_rows(ROOT / "assets" / "bench" / f"{name}.jsonl")
+
+
+def by_rate(metric: str) -> go.Figure:
+    """All methods of assets/benchmark.jsonl by missing rate, without the supplement's curves."""
+    panels = read_results([ROOT / "assets" / "benchmark.jsonl"], print)
+    panel = next(panel for panel in panels if panel.protocol == "random")
+    return next(one.figure for one in rate_figures(panel, ()) if one.title.startswith(METRIC_NAMES[metric]))
+
+
+#: {file name: figure}
+PICTURES: dict[str, Callable[[], go.Figure]] = {
+    "truth": lambda: truth_draws(bench("truth-full"), "mixture"),
+    "samplers": lambda: truth_samplers(bench("truth-full")),
+    "reperformance": lambda: reperformance(bench("reperformance")),
+    "joint": lambda: joint(bench("joint")),
+    "coverage": lambda: coverage(bench("calibration")),
+    "interval": lambda: interval(bench("calibration")),
+    "ratios": lambda: ratios(bench("sampler")),
+    "costs": lambda: costs(bench("sampler")),
+    "mae-by-rate": lambda: by_rate("mae"),
+    "acc2-by-rate": lambda: by_rate("acc2"),
 }
 WIDTH = 760
 
@@ -45,8 +64,8 @@ def main() -> int:
         flags = ["--no-sandbox", "--disable-gpu"]
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=flags)
         page = browser.new_page(viewport={"width": WIDTH, "height": 700}, device_scale_factor=2)
-        for name, (rows, draw) in PICTURES.items():
-            figure = draw(read_rows(ROOT / "assets" / "bench" / f"{rows}.jsonl"))
+        for name, draw in PICTURES.items():
+            figure = draw()
             figure.update_layout(paper_bgcolor="white", plot_bgcolor="white", width=WIDTH, font_color="#1f2933")
             file = Path(scratch) / "figure.html"
             figure.write_html(file, config={"displayModeBar": False})

@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from imder import FeatureSet, RecoveryPipeline, RecoveryRequest, hub
+from imder.baselines import BASELINES
+from imder.data.clip import collate
 from imder.modality import MODALITIES
+from imder.training.config import BASELINE_DEFAULTS
 
 FOLDER = hub.BUNDLED.parent
-NAMES = sorted(path.name for path in FOLDER.iterdir() if (path / "config.json").exists())
+NAMES = ("corrected", "official", "paper")
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +20,27 @@ def runs():
     return {name: hub.load_run(FOLDER / name) for name in NAMES}
 
 
-def test_all_presets_are_there_under_their_names(runs):
-    assert {name: run.model.config.preset for name, run in runs.items()} == {
-        name: name for name in ("corrected", "official", "paper")
-    }
+def test_all_presets_and_baselines_are_there_under_their_names(runs):
+    assert {path.name for path in FOLDER.iterdir() if path.is_dir()} == {*NAMES, *BASELINES}
+    assert {name: run.model.config.preset for name, run in runs.items()} == {name: name for name in NAMES}
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_each_baseline_predicts_better_than_chance(name):
+    run, data = hub.load_run(FOLDER / name), FeatureSet.open("bundled")
+    assert run.kind == name
+    assert run.info["data"]["fingerprint"] == data.fingerprint
+    assert run.info["training"]["command"] == (
+        f"python -m imder train --data bundled --out checkpoints/{name} --model {name} --half"
+    )
+    defaults = BASELINE_DEFAULTS[name]
+    assert {key: run.info["training"]["config"][key] for key in defaults} == defaults
+    clips = data.split("valid")[:60]
+    batch = run.standardiser.apply(collate(clips))
+    for available in (torch.ones(60, 3, dtype=torch.bool), torch.tensor([[True, False, False]]).expand(60, -1)):
+        with torch.no_grad():
+            value = run.model(batch, available).value[:, 0]
+        assert (value - batch.label).abs().mean() < 0.8 * (batch.label - batch.label.median()).abs().mean()
 
 
 def test_they_share_data_and_encoders_and_were_trained_alike(runs):

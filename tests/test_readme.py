@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 
 from imder import hub
+from imder.__main__ import main
+from imder.baselines import BASELINES
 from imder.evaluation.rows import read_rows
-from imder.evaluation.study import run_digest
+from imder.evaluation.study import IMDER_METHODS, run_digest
 from imder.plots import prediction_error, recovery_error
+from imder.report.results import read_results
 from imder.ui.measured import PATH
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+LOG_COMMAND = "python -m imder report assets/benchmark.jsonl --format log --out REPRODUCTION.md"
 
 
 def test_the_librarys_example_runs(capsys):
@@ -63,6 +67,29 @@ def test_a_users_mistake_is_one_line_and_no_trace():
 def test_the_tables_of_the_readme_are_those_of_the_stored_rows():
     done = subprocess.run([sys.executable, "benchmarks/readme.py", "--check"], cwd=ROOT)
     assert done.returncode == 0, "python benchmarks/readme.py makes them again"
+
+
+def test_the_reproduction_log_is_that_of_the_stored_rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    out = tmp_path / "log.md"
+    assert main(["report", "assets/benchmark.jsonl", "--format", "log", "--out", str(out)]) == 0
+    made = out.read_text(encoding="utf-8").replace(str(out), "REPRODUCTION.md")
+    assert made == (ROOT / "REPRODUCTION.md").read_text(encoding="utf-8"), f"{LOG_COMMAND} makes it again"
+
+
+def test_the_benchmark_holds_every_method_on_the_same_masks():
+    panels = read_results([ROOT / "assets" / "benchmark.jsonl"], pytest.fail)
+    assert {panel.protocol for panel in panels} == {"random", "fixed"}
+    for panel in panels:
+        runs = {column.run for column in panel.columns}
+        folders = {ROOT / "checkpoints" / run.partition("@")[0] for run in runs}
+        assert runs == {f"{folder.name}@{run_digest(folder)}" for folder in folders}
+        assert {column.method for column in panel.columns} == {*IMDER_METHODS, *BASELINES}
+        for place in panel.places:
+            wanted = range(3) if panel.protocol == "random" else range(1)
+            for seed in wanted:
+                assert len({panel.masks[column, place, seed] for column in panel.columns}) == 1
+                assert all((column, place, seed) in panel.entries for column in panel.columns)
 
 
 def test_a_table_that_differs_from_its_rows_is_made_again():
