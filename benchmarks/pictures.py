@@ -51,7 +51,6 @@ PICTURES: dict[str, Callable[[], go.Figure]] = {
     "ratios": lambda: ratios(bench("sampler")),
     "costs": lambda: costs(bench("sampler")),
     "mae-by-rate": lambda: by_rate("mae"),
-    "acc2-by-rate": lambda: by_rate("acc2"),
 }
 WIDTH = 760
 
