@@ -182,6 +182,24 @@ def test_batches_and_draw_counts_change_nothing(home, fixed, tmp_path):
             assert row["value"] == pytest.approx(same[0]["value"], abs=1e-4)
 
 
+def test_many_draws_are_held_a_few_clips_at_a_time(home, tmp_path, monkeypatch):
+    flags = ("--methods", "imder", "--draws", 6, "--limit", 8)
+    whole = evaluate(home, tmp_path / "whole.jsonl", *flags)
+    sizes = []
+    original = RecoveryStudy._judge_draws
+    monkeypatch.setattr("imder.evaluation.evaluate.HELD", 13)
+    monkeypatch.setattr(
+        RecoveryStudy,
+        "_judge_draws",
+        lambda self, made, cell, part, *rest: sizes.append(len(part)) or original(self, made, cell, part, *rest),
+    )
+    few = evaluate(home, tmp_path / "few.jsonl", *flags)
+    assert max(sizes) == 2
+    assert [row["metric"] for row in few] == [row["metric"] for row in whole]
+    for a, b in zip(few, whole, strict=True):
+        assert a["value"] == pytest.approx(b["value"], abs=1e-4)
+
+
 def test_the_same_command_computes_nothing_twice(home, tmp_path, monkeypatch, capsys):
     out = tmp_path / "rows.jsonl"
     flags = ("--methods", "zero", "imder", "--draws", 2, "--limit", 9)

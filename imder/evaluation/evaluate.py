@@ -37,6 +37,9 @@ from imder.trajectory import Estimate, final
 #: What D_k and two predictions of a draw cost, in network evaluations.
 JUDGING = 6
 
+#: Draws held at a time for their quantiles, of all clips of a batch: the memory does not grow with their number.
+HELD = 3200
+
 #: The method name of floors: real clips against real clips.
 REAL = "real"
 DISTANCES = {"energy_distance": energy_distance, "sliced_wasserstein": sliced_wasserstein}
@@ -138,8 +141,11 @@ class RecoveryStudy(Study):
         variants = self.variants(cell.method)
         several = [count for count in self.config.counts if count > 1] if cell.method in DRAWN else []
         made = Outcome.empty(self.clips, variants, several)
+        batch = self.config.batch
+        if cell.method in DRAWN:
+            batch = max(1, min(batch, HELD // max(self.config.counts)))
         for pattern, members in cell.groups():
-            for rows in members.split(self.config.batch):
+            for rows in members.split(batch):
                 part = self.clips.take(rows)
                 if not missing(pattern):
                     for variant in variants:
