@@ -92,12 +92,8 @@ class BaselineBench(Bench):
 
 def units(clips: Sequence[Clip], whole_videos: bool) -> list[tuple[str, Tensor]]:
     """Clips one by one, or by video in the order in which they come."""
-    if not whole_videos:
-        return [(clip.id, torch.tensor([i])) for i, clip in enumerate(clips)]
-    rows: dict[str, list[int]] = {}
-    for i, clip in enumerate(clips):
-        rows.setdefault(clip.video, []).append(i)
-    return [(video, torch.tensor(own)) for video, own in rows.items()]
+    parts = grouped([clip.video for clip in clips], whole_videos, 1)
+    return [(clips[rows[0]].video if whole_videos else clips[rows[0]].id, rows) for rows in parts]
 
 
 def bench_of(data: FeatureSet, config: Recipe, overrides: dict[str, Any], folder: Path) -> Bench:
