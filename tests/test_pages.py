@@ -286,7 +286,6 @@ def test_no_barrier_and_no_sideways_scroll(
         go_to(page, name)
         page.wait_for_timeout(500)  # colours fade in
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
-        page.screenshot(path=f"/tmp/shots/{name}-{scheme}-{viewport['width']}.png", full_page=True)
         found = axe.run(page)
         assert found.violations_count == 0, found.generate_report()
 

@@ -8,11 +8,21 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from imder.plots.measured import template
+from imder.plots.measured import LOG, template
 from imder.plots.rates import LOOKS
 
-#: What is shown at once besides losses; the rest waits in the legend.
-FIRST = ("mae", "draw_error", "refined_error", "readout_r2.text", "readout_r2.audio", "readout_r2.vision")
+#: What is shown at once and looks different; the rest waits in the legend.
+FIRST = (
+    "training loss",
+    "score_loss",
+    "linear_loss",
+    "mae",
+    "draw_error",
+    "refined_error",
+    "readout_r2.text",
+    "readout_r2.audio",
+    "readout_r2.vision",
+)
 #: From this ratio of the largest to the smallest figure on, an axis is logarithmic.
 WIDE = 6.0
 NAMES = {
@@ -38,7 +48,8 @@ def progress(curves: Sequence[Progress], *, title: str, told: str) -> go.Figure:
     """Losses in the upper half and validation figures in the lower, where there are any."""
     figure = go.Figure()
     kinds = [kind for kind in (True, False) if any(curve.loss is kind and curve.y for curve in curves)]
-    looks = {what: LOOKS[i % len(LOOKS)] for i, what in enumerate(dict.fromkeys(curve.what for curve in curves))}
+    whats = sorted(dict.fromkeys(curve.what for curve in curves), key=lambda what: what not in FIRST)
+    looks = {what: LOOKS[i % len(LOOKS)] for i, what in enumerate(whats)}
     for curve in curves:
         if not curve.y:
             continue
@@ -55,7 +66,7 @@ def progress(curves: Sequence[Progress], *, title: str, told: str) -> go.Figure:
             mode="lines+markers",
             line={"color": colour, "width": 2, "dash": "dash" if curve.run else "solid"},
             marker={"color": colour, "symbol": shape + ("-open" if curve.run else ""), "size": 6},
-            visible=True if curve.loss or curve.what in FIRST else "legendonly",
+            visible=True if curve.what in FIRST else "legendonly",
             hovertemplate=f"{curve.of}, {name}, update %{{x}}: %{{y:.4f}}<extra></extra>",
         )
     template(figure, x="update", height=(340 if len(kinds) > 1 else 260) + 22 * math.ceil(len(looks) / 2))
@@ -64,9 +75,9 @@ def progress(curves: Sequence[Progress], *, title: str, told: str) -> go.Figure:
         domain = ([0.54, 1] if i == 0 else [0, 0.46]) if len(kinds) > 1 else [0, 1]
         axis = {**figure.layout.yaxis.to_plotly_json(), "domain": domain, "autorange": True, "tickformat": "~g"}
         axis["title"] = {"text": titles[kind], "font": {"size": 13}}
-        shown = [y for c in curves if c.loss is kind and (kind or c.what in FIRST) for y in c.y]
+        shown = [y for c in curves if c.loss is kind and c.what in FIRST for y in c.y]
         if shown and min(shown) > 0 and max(shown) / min(shown) > WIDE:
-            axis |= {"type": "log", "nticks": 5, "title": {"text": f"{titles[kind]} (log)", "font": {"size": 13}}}
+            axis |= LOG | {"title": {"text": f"{titles[kind]} (log)", "font": {"size": 13}}}
         figure.update_layout({f"yaxis{i + 1 if i else ''}": axis})
     if len(kinds) > 1:
         figure.update_layout(xaxis={"anchor": "y2"})

@@ -32,7 +32,7 @@ def rate_figure(panel: Panel, metric: str, reported: Sequence[Reported], first: 
     beside = [one for one in reported if metric in one.metrics] if panel.protocol == "random" else []
     for one in beside:
         known = panel.classes in one.metrics  # else labels of another kind: a click away
-        name = f"{one.name}, {one.data} ({REPORTED})"
+        name = f"{one.name}, {one.data}<br>({REPORTED})"
         curves.append(Curve(name, one.rates, one.at(metric), shown=known, reported=True))
     rates = sorted({*panel.places, *(rate for one in beside for rate in one.rates)})
     said = [f"{panel.data}, {panel.split}, {panel.clips} clips; {PROTOCOLS.get(panel.protocol, panel.protocol)}."]

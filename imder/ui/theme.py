@@ -148,11 +148,11 @@ CSS = """
 #about, #measured { background: var(--background-fill-primary);
   border: 1px solid var(--border-color-primary) !important; }
 #about .prose, #measured .prose { max-width: 92ch; }
-#pages { max-width: 100%; min-width: 0; }
+#pages { max-width: 100%; min-width: 0; gap: 0; }
 #pages > .tabitem, #pages .tabitem { padding: 12px 0 0; border: 0; background: transparent; }
 #pages .tab-container button { min-height: 40px; }
 .dark #pages button[aria-selected="true"] { color: var(--primary-300); }
-#protocol, #against { max-width: 420px; }
+#protocol, #against { max-width: 420px; width: 100%; margin: 0 !important; align-self: flex-start; }
 #benchmark-copy, #training-copy { align-self: flex-start; width: auto; min-width: 180px; flex: 0 0 auto; }
 .sheet { gap: 12px; padding: 14px; border-radius: 10px; background: var(--background-fill-primary);
   border: 1px solid var(--border-color-primary); min-width: 0 !important; }
@@ -170,6 +170,7 @@ CSS = """
 .report .box:focus-visible, .report pre:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
 .report table { border: 0 !important; border-collapse: collapse; margin: 0; font-size: .875rem;
   font-variant-numeric: tabular-nums; }
+.report tr, .report thead, .report tbody { border: 0 !important; background: transparent !important; }
 .report caption { text-align: left; padding-bottom: 6px; caption-side: top; }
 .report caption strong { font-weight: 600; }
 .report caption strong, .report caption span { display: block; white-space: normal; max-width: min(110ch, 80vw);
@@ -185,8 +186,8 @@ CSS = """
 .report td strong { font-weight: 700; }
 .report.facts th, .report.facts td { text-align: left; white-space: normal; vertical-align: top;
   overflow-wrap: anywhere; }
-.report.facts td { min-width: 9rem; }
-.report.facts th { min-width: 7rem; }
+.report.facts td { min-width: 9.5rem; }
+.report.facts th { min-width: 7rem; overflow-wrap: normal; }
 .report.facts .prose { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr));
   gap: 0 20px; align-items: start; }
 .report pre { overflow-x: auto; margin: 0 0 10px; padding: 10px 12px; font-size: .8125rem; border-radius: 4px;

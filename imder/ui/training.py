@@ -22,6 +22,8 @@ SLOTS = 14
 NOBODY = "none"
 FAILED = "The training could not be shown (code {}); what was shown stays. Try another run."
 OUTPUTS = SLOTS + 3
+CURVES = """<h2>Curves</h2><p>Losses above, figures on the validation clips below. Presets weight their losses
+differently, so losses of two presets do not compare; MAE and the errors, in units in which a mean fill is at 1, do.</p>"""
 
 
 class TrainingPage:
@@ -113,7 +115,7 @@ def training_tab(page: TrainingPage, model: gr.Dropdown) -> None:
         gr.HTML("<h2>What repeats this training</h2>", elem_classes="report")
         command = gr.HTML(elem_classes="report", elem_id="training-command")
         copy = gr.Button("Copy the command", size="sm", elem_id="training-copy")
-        gr.HTML("<h2>Curves</h2>", elem_classes="report")
+        gr.HTML(CURVES, elem_classes="report")
         with gr.Row(elem_classes="figures"):
             figures = [
                 gr.Plot(show_label=False, container=False, visible=False, elem_id=f"job-{i}") for i in range(SLOTS)
