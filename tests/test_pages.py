@@ -99,7 +99,7 @@ def test_benchmark_by_pattern_has_no_curves_but_tables(benchmark: BenchmarkPage)
 def test_benchmark_takes_a_choice_of_metric_and_methods(benchmark: BenchmarkPage) -> None:
     figure, text, _ = benchmark.curves("random missing", "acc2", ["MMIN", "IMDer", "MMIN"])
     assert "ACC2" in text
-    assert {trace.line.dash for trace in figure["value"].data if "(reported on other data)" in trace.name} >= {"dash"}
+    assert {trace.line.dash for trace in figure["value"].data if "(reported)" in trace.name} >= {"dash"}
     assert {trace.name for trace in figure["value"].data if trace.name in ("IMDer", "MMIN", "GCNet")} == {
         "IMDer",
         "MMIN",

@@ -10,11 +10,9 @@ from imder.evaluation.significance import LEVEL, LOWER, bootstrap
 from imder.plots.rates import Curve, by_rate
 from imder.report.blocks import Figure
 from imder.report.reported import Reported
-from imder.report.results import MODELS, Column, Panel, elsewhere, place_name
+from imder.report.results import BUNDLED, MODELS, Column, Panel, data_name, elsewhere, place_name
 from imder.report.tables import METRIC_NAMES, PROTOCOLS
 
-#: What stands behind the name of a curve that was not measured here.
-REPORTED = "reported on other data"
 #: Curves of ours that are shown before anything is clicked.
 AT_ONCE = 6
 
@@ -30,9 +28,10 @@ def rate_figure(panel: Panel, metric: str, reported: Sequence[Reported], first: 
     first = shown_at_once(panel) if first is None else first
     curves = [curve for column in panel.columns if (curve := _curve(panel, column, metric, scale, first)) is not None]
     beside = [one for one in reported if metric in one.metrics] if panel.protocol == "random" else []
+    mark = "reported on other data" if data_name(panel) == BUNDLED else "reported"
     for one in beside:
         known = panel.classes in one.metrics  # else labels of another kind: a click away
-        name = f"{one.name}, {one.data}<br>({REPORTED})"
+        name = f"{one.name}, {one.data}<br>({mark})"
         curves.append(Curve(name, one.rates, one.at(metric), shown=known, reported=True))
     rates = sorted({*panel.places, *(rate for one in beside for rate in one.rates)})
     said = [f"{panel.data}, {panel.split}, {panel.clips} clips; {PROTOCOLS.get(panel.protocol, panel.protocol)}."]
