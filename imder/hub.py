@@ -274,6 +274,13 @@ def load_run(folder: str | os.PathLike[str], *, source: str | None = None) -> Ru
     return Run(model, standardiser, info, folder, str(source or folder), metrics)
 
 
+def read_info(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """config.json and metrics.json of a run folder, checked as `load_run` does, without its weights."""
+    info = _read_json(_read(folder / CONFIG), folder / CONFIG, "configuration")
+    _parse_config(info, folder)
+    return info, _read_json(_read(folder / METRICS), folder / METRICS, "metrics")
+
+
 def verify(folder: Path) -> dict[str, bytes]:
     """The sealed files' contents; raises RunError unless each is there and has the manifest's size and sha256."""
     if not folder.is_dir():

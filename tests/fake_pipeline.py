@@ -216,7 +216,9 @@ def main() -> None:
     os.environ["GRADIO_TEMP_DIR"] = temporary
     jobs = Jobs(deadline=float(os.environ.get("FAKE_DEADLINE", "30")))
     models = {"fake": "fake", "broken": "broken"}
-    serve(build(Shelf(models, {"bundled": "bundled"}, opener=FakePipeline), jobs), jobs, temporary)
+    rows = Path(os.environ.get("FAKE_BENCHMARK", "/nowhere/assets/benchmark.jsonl"))
+    shelf = Shelf(models, {"bundled": "bundled"}, opener=FakePipeline)
+    serve(build(shelf, jobs, benchmark=rows), jobs, temporary)
 
 
 if __name__ == "__main__":

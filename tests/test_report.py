@@ -536,9 +536,9 @@ def test_the_page_draws_in_a_browser_without_a_request(page, home):
 def test_curves_have_points_bands_and_the_reported_ones_dashed(panels):
     figure = rate_figures(panels[0], read_reported()[1])[0].figure
     names = [trace.name for trace in figure.data]
-    assert {"IMDer", "IMDer, interval", "IMDer, seeds", "conditional recovering, CMU-MOSI (reported)"} <= set(names)
+    assert {"IMDer", "IMDer, interval", "IMDer, seeds", "conditional recovering, CMU-MOSI<br>(reported)"} <= set(names)
     by = {trace.name: trace for trace in figure.data}
-    assert by["conditional recovering, CMU-MOSI (reported)"].line.dash != "solid"
+    assert by["conditional recovering, CMU-MOSI<br>(reported)"].line.dash != "solid"
     high, low = np.split(np.array(by["IMDer, interval"].y), 2)
     means = np.array(by["IMDer"].y)
     assert (low[::-1] <= means).all()

@@ -10,7 +10,7 @@ from imder.evaluation.significance import LEVEL, LOWER, bootstrap
 from imder.plots.rates import Curve, by_rate
 from imder.report.blocks import Figure
 from imder.report.reported import Reported
-from imder.report.results import MODELS, Column, Panel, elsewhere, place_name
+from imder.report.results import BUNDLED, MODELS, Column, Panel, data_name, elsewhere, place_name
 from imder.report.tables import METRIC_NAMES, PROTOCOLS
 
 #: Curves of ours that are shown before anything is clicked.
@@ -19,17 +19,19 @@ AT_ONCE = 6
 
 def rate_figures(panel: Panel, reported: Sequence[Reported]) -> list[Figure]:
     """ACC2, F1, the finest accuracy, and MAE by missing rate."""
-    return [_figure(panel, metric, reported) for metric in ("acc2", "f1", panel.classes, "mae")]
+    return [rate_figure(panel, metric, reported) for metric in ("acc2", "f1", panel.classes, "mae")]
 
 
-def _figure(panel: Panel, metric: str, reported: Sequence[Reported]) -> Figure:
+def rate_figure(panel: Panel, metric: str, reported: Sequence[Reported], first: set[Column] | None = None) -> Figure:
+    """One metric by missing rate; columns that are not among the `first` ones wait in the legend for a click."""
     scale, unit = (1.0, "") if metric in LOWER else (100.0, ", percent")
-    first = _shown_at_once(panel)
+    first = shown_at_once(panel) if first is None else first
     curves = [curve for column in panel.columns if (curve := _curve(panel, column, metric, scale, first)) is not None]
     beside = [one for one in reported if metric in one.metrics] if panel.protocol == "random" else []
+    mark = "reported on other data" if data_name(panel) == BUNDLED else "reported"
     for one in beside:
         known = panel.classes in one.metrics  # else labels of another kind: a click away
-        name = f"{one.name}, {one.data} (reported)"
+        name = f"{one.name}, {one.data}<br>({mark})"
         curves.append(Curve(name, one.rates, one.at(metric), shown=known, reported=True))
     rates = sorted({*panel.places, *(rate for one in beside for rate in one.rates)})
     said = [f"{panel.data}, {panel.split}, {panel.clips} clips; {PROTOCOLS.get(panel.protocol, panel.protocol)}."]
@@ -50,7 +52,7 @@ def _figure(panel: Panel, metric: str, reported: Sequence[Reported]) -> Figure:
     return Figure(f"{name} by missing rate", " ".join(said), figure)
 
 
-def _shown_at_once(panel: Panel) -> set[Column]:
+def shown_at_once(panel: Panel) -> set[Column]:
     """All columns where they are few, else the first run of each model."""
     if len(panel.columns) <= AT_ONCE:
         return set(panel.columns)

@@ -105,9 +105,14 @@ def statement(panels: Sequence[Panel]) -> str:
 
 
 def _name(panels: Sequence[Panel], i: int) -> str:
-    """The heading of a panel: its protocol, and its data where there are several."""
+    """The heading of a panel."""
+    return f"Protocol: {panel_name(panels, i)}"
+
+
+def panel_name(panels: Sequence[Panel], i: int) -> str:
+    """The panel's protocol, and its data where there are several."""
     panel = panels[i]
-    name = f"Protocol: {PROTOCOLS.get(panel.protocol, panel.protocol)}"
+    name = PROTOCOLS.get(panel.protocol, panel.protocol)
     several = len({(p.data, p.split, p.limit) for p in panels}) > 1
     return name + (f"; {panel.data}, {panel.split}, {panel.clips} clips" if several else "")
 

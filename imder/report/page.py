@@ -73,7 +73,8 @@ def html(blocks: Sequence[Block], title: str) -> str:
 """
 
 
-def _prose(text: str) -> str:
+def prose_html(text: str) -> str:
+    """Text with its inline code marked."""
     return CODE.sub(r"<code>\1</code>", escape(text, quote=False))
 
 
@@ -81,23 +82,24 @@ def _html(block: Block, number: int) -> Iterator[str]:
     if isinstance(block, Heading):
         yield f"<h{block.level}>{escape(block.text)}</h{block.level}>"
     elif isinstance(block, Text):
-        yield f"<p>{_prose(block.text)}</p>"
+        yield f"<p>{prose_html(block.text)}</p>"
     elif isinstance(block, Bullets):
-        yield "<ul>\n" + "\n".join(f"<li>{_prose(item)}</li>" for item in block.items) + "\n</ul>"
+        yield "<ul>\n" + "\n".join(f"<li>{prose_html(item)}</li>" for item in block.items) + "\n</ul>"
     elif isinstance(block, Listing):
         yield f'<pre tabindex="0"><code>{escape(chr(10).join(block.lines))}</code></pre>'
     elif isinstance(block, Table):
-        yield _table(block, f"{block.title}; block {number}")
+        yield table_html(block, f"{block.title}; block {number}")
     elif isinstance(block, Figure):
         drawn = plotly.io.to_html(
             block.figure, config=CONFIG, include_plotlyjs=False, full_html=False, div_id=f"figure-{number}",
             default_height="560px",
         )  # fmt: skip
-        caption = f"<figcaption>{_prose(block.caption)}</figcaption>"
+        caption = f"<figcaption>{prose_html(block.caption)}</figcaption>"
         yield f"<h4>{escape(block.title)}</h4>\n<figure>\n{drawn}\n{caption}\n</figure>"
 
 
-def _table(table: Table, label: str) -> str:
+def table_html(table: Table, label: str) -> str:
+    """A table with caption and scopes, in a box named `label` that scrolls and that the keyboard reaches."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.head)
     lines, averages = [], len(table.body) - table.averages
     for i, row in enumerate(table.body):
@@ -108,7 +110,7 @@ def _table(table: Table, label: str) -> str:
     rows = "\n".join(lines)
     return f"""<div class="box" role="region" tabindex="0" aria-label="{escape(label)}">
 <table>
-<caption><strong>{escape(table.title)}</strong><span>{_prose(table.caption)}</span></caption>
+<caption><strong>{escape(table.title)}</strong><span>{prose_html(table.caption)}</span></caption>
 <thead><tr>{head}</tr></thead>
 <tbody>
 {rows}

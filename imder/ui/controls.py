@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from typing import Any, TypeVar
 
 import gradio as gr
 from gradio.components import Component
@@ -13,9 +15,23 @@ from imder.data.dataset import FeatureSet
 from imder.modality import MODALITIES, NAMES
 from imder.pipeline import MAX_DRAWS, MAX_GUIDANCE, MAX_SEED, RecoveryPipeline
 from imder.samplers import MAX_STEPS, SAMPLERS
+from imder.ui.jobs import FAILED, Jobs, Refused
 from imder.ui.shelf import Shelf
 from imder.ui.validate import Choice
 
+T = TypeVar("T")
+
+#: Events that run no network: they skip the queue, and their handlers check raw values themselves.
+LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private", "preprocess": False}
+#: For a button: copies the text of the element `#{}` and says so in the status line.
+COPY = """
+() => {{
+  const text = document.querySelector('#{0} code').textContent;
+  const no = '<p>Copying is not allowed here: mark the text above.</p>';
+  if (!navigator.clipboard) return no;
+  return navigator.clipboard.writeText(text).then(() => '<p>Copied.</p>', () => no);
+}}
+"""
 SAMPLE_TEXT = 90
 EXAMPLES = 4
 
@@ -142,13 +158,22 @@ def told_examples(data: FeatureSet) -> list[Example]:
     return [Example(sample, re.split("[:,.]", text)[0].strip()[:40], text) for sample, text in told[:EXAMPLES]]
 
 
-def status_line(text: str) -> gr.HTML:
+def status_line(text: str, elem_id: str = "status") -> gr.HTML:
     """A line that screen readers announce when it changes."""
     return gr.HTML(
         said(text),
-        elem_id="status",
+        elem_id=elem_id,
+        elem_classes="status-line",
         js_on_load="element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');",
     )
+
+
+def settled(jobs: Jobs, outputs: int, work: Callable[[], T], failed: str = FAILED) -> T | tuple[Any, ...]:
+    """`work()`, or the reason why not as the last of so many outputs while the others stay as they are."""
+    try:
+        return jobs.call(work, failed)
+    except Refused as reason:
+        return (*[gr.skip()] * (outputs - 1), trouble(str(reason)))
 
 
 def said(text: str) -> str:

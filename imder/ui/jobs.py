@@ -15,6 +15,7 @@ T = TypeVar("T")
 log = logging.getLogger("imder")
 
 DEADLINE = 30.0
+FAILED = "This recovery failed (code {}); the last result stays. Try again, or another sample or model."
 CLOSING = "The server is closing: reload the page in a minute."
 
 
@@ -31,8 +32,8 @@ class Jobs:
         self.running = 0
         self._lock = threading.Lock()
 
-    def run(self, work: Callable[[], Iterator[T]]) -> Iterator[T]:
-        """The items of `work()`. Whatever goes wrong in it, SystemExit too, is raised as Refused.
+    def run(self, work: Callable[[], Iterator[T]], failed: str = FAILED) -> Iterator[T]:
+        """The items of `work()`. Whatever goes wrong in it, SystemExit too, is raised as Refused, `failed` with a code.
 
         An exception that reaches Gradio from a handler can freeze the whole server, so only GeneratorExit
         (the visitor left or pressed Stop) passes through.
@@ -58,22 +59,20 @@ class Jobs:
         except BaseException as error:
             mark = secrets.token_hex(3)
             log.error("job %s failed", mark, exc_info=error)
-            raise Refused(
-                f"This recovery failed (code {mark}); the last result stays. Try again, or another sample or model."
-            ) from None
+            raise Refused(failed.format(mark)) from None
         finally:
             if items is not None:
                 items.close()
             with self._lock:
                 self.running -= 1
 
-    def call(self, work: Callable[[], T]) -> T:
+    def call(self, work: Callable[[], T], failed: str = FAILED) -> T:
         """`work()` under the same rules."""
 
         def once() -> Iterator[T]:
             yield work()
 
-        [result] = self.run(once)
+        [result] = self.run(once, failed)
         return result
 
     def drain(self, seconds: float, quiet: float = 1.5) -> None:

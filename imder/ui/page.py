@@ -7,19 +7,34 @@ import random
 from collections.abc import Callable, Iterator
 from functools import partial
 from html import escape
+from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
 
 from imder.modality import NAMES
 from imder.pipeline import Recovery, RecoveryPipeline, RecoveryStart
-from imder.ui.controls import Controls, controls_column, good, said, sample_choices, told_examples, trouble
+from imder.report.benchmark import Benchmark
+from imder.ui.benchmark import PATH as BENCHMARK
+from imder.ui.benchmark import BenchmarkPage, benchmark_tab
+from imder.ui.controls import (
+    LIGHT,
+    Controls,
+    controls_column,
+    good,
+    said,
+    sample_choices,
+    settled,
+    told_examples,
+    trouble,
+)
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.measured import measured_section
 from imder.ui.messages import bundle
 from imder.ui.opening import choice_of, read_opening, run_messages, sample_of
 from imder.ui.shelf import Shelf
 from imder.ui.stage import stage_component
+from imder.ui.training import TrainingPage, training_tab
 from imder.ui.validate import DEFAULT_DRAWS, BadInput, Choice, check_sampler, default_steps, from_link, shown, validate
 
 T = TypeVar("T")
@@ -28,7 +43,6 @@ T = TypeVar("T")
 INTERVAL = 0.25
 #: All events that run a network share one limit; measured on two cores (reliability.md section 5).
 MODEL = {"concurrency_id": "model", "concurrency_limit": 2}
-LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private", "preprocess": False}
 
 GREETING = "Choose a sample, drop one or two modalities, then press Recover."
 ABOUT = """
@@ -78,10 +92,7 @@ class Page:
 
     def light(self, outputs: int, work: Callable[[], T]) -> T | tuple[Any, ...]:
         """`work()`, or the reason why not as the last of so many outputs while the others stay as they are."""
-        try:
-            return self.jobs.call(work)
-        except Refused as reason:
-            return (*[gr.skip()] * (outputs - 1), trouble(str(reason)))
+        return settled(self.jobs, outputs, work)
 
     def sample(self, pipeline: RecoveryPipeline, sample: object, drop: object) -> tuple[dict[str, Any], str]:
         """The stage's sample panel and the status."""
@@ -271,8 +282,8 @@ def source_line(pipeline: RecoveryPipeline, model: str) -> str:
     return "".join(lines)
 
 
-def build(shelf: Shelf, jobs: Jobs) -> gr.Blocks:
-    """The page with its events, to be launched by `imder.ui.serve`."""
+def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK) -> gr.Blocks:
+    """The pages with their events, to be launched by `imder.ui.serve`; `benchmark` is a file of stored rows."""
     page = Page(shelf, jobs)
     pipeline = shelf.get()
     opening = read_opening(pipeline)
@@ -290,15 +301,19 @@ def build(shelf: Shelf, jobs: Jobs) -> gr.Blocks:
             "a diffusion model recover it from the rest, beside the truth.</p>",
             elem_id="head",
         )
-        source = gr.HTML(source_line(pipeline, shelf.first[0]), elem_id="source")
-        with gr.Row(elem_id="work"):
-            controls = controls_column(shelf, pipeline, choice, greeting)
-            with gr.Column(elem_id="stage-column"):
-                gr.HTML("<h2>The clip and its recovery</h2>", elem_id="stage-head")
-                stage = stage_component(value=first)
-        measured_section()
-        with gr.Accordion("How it works, and what to be careful about", open=False, elem_id="about"):
-            gr.Markdown(ABOUT)
+        with gr.Tabs(elem_id="pages"):
+            with gr.Tab("Recover", elem_id="page-recover"):
+                source = gr.HTML(source_line(pipeline, shelf.first[0]), elem_id="source")
+                with gr.Row(elem_id="work"):
+                    controls = controls_column(shelf, pipeline, choice, greeting)
+                    with gr.Column(elem_id="stage-column"):
+                        gr.HTML("<h2>The clip and its recovery</h2>", elem_id="stage-head")
+                        stage = stage_component(value=first)
+                measured_section()
+                with gr.Accordion("How it works, and what to be careful about", open=False, elem_id="about"):
+                    gr.Markdown(ABOUT)
+            benchmark_tab(BenchmarkPage(jobs, Benchmark(benchmark)))
+            training_tab(TrainingPage(jobs, shelf), controls.model)
         _connect(demo, page, controls, stage, source)
         gr.api(page.recover, api_name="recover", **MODEL)
     return demo

@@ -54,6 +54,14 @@ class Shelf:
         """The model and the data set that the page opens with."""
         return next(iter(self.models)), next(iter(self.sets))
 
+    @property
+    def runs(self) -> dict[str, Path | None]:
+        """The folders of the listed models and of the Hub repositories that are open now; None for one not open yet."""
+        with self._lock:
+            opened = {model: Path(pipeline.run.folder) for (model, _), pipeline in self._open.items()}
+        listed = {name: Path(source) if Path(source).is_dir() else None for name, source in self.models.items()}
+        return listed | opened
+
     def get(self, model: object = None, data: object = None) -> RecoveryPipeline:
         """The pipeline of a listed model, or of a Hub repository `owner/name[@revision]`, and a listed data set."""
         model = self.first[0] if model is None else model

@@ -104,7 +104,8 @@ CSS = """
 }
 .gradio-container .main.fillable.app { padding: 0 !important; }
 .gradio-container main.contain > .column { gap: 12px; }
-#head .html-container, #source .html-container, #status .html-container, #stage-holder .html-container { padding: 0; }
+#head .html-container, #source .html-container, .status-line .html-container, #stage-holder .html-container,
+.report .html-container { padding: 0; }
 #head h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 4px; font-weight: 650; }
 #head .lead { margin: 0; font-size: 1rem; max-width: 125ch; }
 #source p { margin: 0; font-size: .875rem; line-height: 1.45; color: var(--body-text-color-subdued); max-width: 160ch; }
@@ -135,18 +136,62 @@ CSS = """
 #drop .wrap { gap: 6px; flex-wrap: nowrap; }
 #drop label { min-height: 40px; flex: 1 1 auto; justify-content: center; padding: 6px 4px; }
 #drop label > span { margin-left: 6px; }
-#status p {
+.status-line p {
   margin: 0; padding: 9px 11px; font-size: .9rem; line-height: 1.4; overflow-wrap: anywhere; border-radius: 4px;
   border-left: 3px solid var(--border-color-primary); background: var(--background-fill-secondary);
 }
-#status [data-testid="status-tracker"] .error { display: none; }
-#status p.good { border-left-color: var(--color-accent); }
-#status p.trouble { border-left-color: #b91c1c; font-weight: 600; }
-.dark #status p { background: var(--input-background-fill); }
-.dark #status p.trouble { border-left-color: #fca5a5; }
+.status-line [data-testid="status-tracker"] .error { display: none; }
+.status-line p.good { border-left-color: var(--color-accent); }
+.status-line p.trouble { border-left-color: #b91c1c; font-weight: 600; }
+.dark .status-line p { background: var(--input-background-fill); }
+.dark .status-line p.trouble { border-left-color: #fca5a5; }
 #about, #measured { background: var(--background-fill-primary);
   border: 1px solid var(--border-color-primary) !important; }
 #about .prose, #measured .prose { max-width: 92ch; }
+#pages { max-width: 100%; min-width: 0; gap: 0; }
+#pages > .tabitem, #pages .tabitem { padding: 12px 0 0; border: 0; background: transparent; }
+#pages .tab-container button { min-height: 40px; }
+.dark #pages button[aria-selected="true"] { color: var(--primary-300); }
+#protocol, #against { max-width: 420px; width: 100%; margin: 0 !important; align-self: flex-start; }
+#benchmark-copy, #training-copy { align-self: flex-start; width: auto; min-width: 180px; flex: 0 0 auto; }
+.sheet { gap: 12px; padding: 14px; border-radius: 10px; background: var(--background-fill-primary);
+  border: 1px solid var(--border-color-primary); min-width: 0 !important; }
+.sheet .block, .sheet .form { background: transparent; border: 0 !important; padding: 0; box-shadow: none; }
+.sheet .form { gap: 12px; overflow: visible; }
+.sheet .block:has(.wrap-inner) { overflow: visible !important; }
+.sheet label { min-height: 40px; }
+.sheet button:not([class*="reset"]) { min-height: 40px; }
+.figures { display: grid !important; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr));
+  gap: 16px; }
+.figures > * { min-width: 0 !important; }
+.report h2 { font-size: 1.15rem; margin: 0 0 6px; font-weight: 650; }
+.report p { margin: 0 0 8px; max-width: 110ch; font-size: .9rem; line-height: 1.45; }
+.report .box { overflow-x: auto; margin: 0 0 20px; max-width: 100%; }
+.report .box:focus-visible, .report pre:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
+.report table { border: 0 !important; border-collapse: collapse; margin: 0; font-size: .875rem;
+  font-variant-numeric: tabular-nums; }
+.report tr, .report thead, .report tbody { border: 0 !important; background: transparent !important; }
+.report caption { text-align: left; padding-bottom: 6px; caption-side: top; }
+.report caption strong { font-weight: 600; }
+.report caption strong, .report caption span { display: block; white-space: normal; max-width: min(110ch, 80vw);
+  position: sticky; left: 0; }
+.report caption span { font-size: .8125rem; line-height: 1.4; color: var(--body-text-color-subdued); }
+.report th, .report td { padding: 5px 10px; text-align: right; white-space: nowrap; font-weight: 400;
+  border: 0; border-bottom: 1px solid var(--border-color-primary); color: var(--body-text-color); }
+.report thead th { font-weight: 600; border-bottom-width: 2px; }
+.report th[scope=row], .report thead th:first-child { text-align: left; position: sticky; left: 0;
+  background: var(--background-fill-primary); }
+.report tr.average > * { font-style: italic; }
+.report tr.first > * { border-top: 2px solid var(--border-color-primary); }
+.report td strong { font-weight: 700; }
+.report.facts th, .report.facts td { text-align: left; white-space: normal; vertical-align: top;
+  overflow-wrap: anywhere; }
+.report.facts td { min-width: 9.5rem; }
+.report.facts th { min-width: 7rem; overflow-wrap: normal; }
+.report.facts .prose { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr));
+  gap: 0 20px; align-items: start; }
+.report pre { overflow-x: auto; margin: 0 0 10px; padding: 10px 12px; font-size: .8125rem; border-radius: 4px;
+  border: 1px solid var(--border-color-primary); background: var(--background-fill-secondary); }
 @media (min-width: 861px) and (min-height: 720px) {
   #controls { position: sticky; top: 12px; }
 }

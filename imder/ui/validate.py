@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,23 @@ class Choice:
     seed: int = 0
     draws: int = DEFAULT_DRAWS
     guidance: float = 1.0
+
+
+def one_of(name: str, value: object, allowed: Collection[str]) -> str:
+    """`value` if it is one of those names."""
+    if type(value) is not str or value not in allowed:
+        raise BadInput(f"{name}: {shown(value)} is unknown; allowed: {', '.join(allowed)}.")
+    return value
+
+
+def some_of(name: str, value: object, allowed: Collection[str]) -> tuple[str, ...]:
+    """The names of a list, at least one, in the order of the allowed ones and once each."""
+    if type(value) not in (list, tuple):
+        raise BadInput(f"{name}: {shown(value)} is not a list; allowed in one: {', '.join(allowed)}.")
+    found = {one_of(name, one, allowed) for one in value}
+    if not found:
+        raise BadInput(f"{name}: none is chosen; choose at least one of {', '.join(allowed)}.")
+    return tuple(one for one in allowed if one in found)
 
 
 def whole(name: str, value: object, low: int, high: int) -> int:
