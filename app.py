@@ -23,7 +23,7 @@ import shutil
 from imder.ui.jobs import Jobs
 from imder.ui.page import build
 from imder.ui.serve import serve
-from imder.ui.shelf import Shelf, bundled_runs, named
+from imder.ui.shelf import Shelf, bundled_models, named
 
 
 def main() -> int:
@@ -36,7 +36,7 @@ def main() -> int:
     args = parser.parse_args()
     jobs = Jobs()
     try:
-        shelf = Shelf(named(args.run, bundled_runs()), named(args.data, {"bundled": "bundled"}))
+        shelf = Shelf(named(args.run, bundled_models()), named(args.data, {"bundled": "bundled"}))
         serve(build(shelf, jobs), jobs, temporary)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

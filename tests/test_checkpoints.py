@@ -10,6 +10,7 @@ from imder.baselines import BASELINES
 from imder.data.clip import collate
 from imder.modality import MODALITIES
 from imder.training.config import BASELINE_DEFAULTS
+from imder.ui.shelf import bundled_models, bundled_runs
 
 FOLDER = hub.BUNDLED.parent
 NAMES = ("corrected", "official", "paper")
@@ -23,6 +24,11 @@ def runs():
 def test_all_presets_and_baselines_are_there_under_their_names(runs):
     assert {path.name for path in FOLDER.iterdir() if path.is_dir()} == {*NAMES, *BASELINES}
     assert {name: run.model.config.preset for name, run in runs.items()} == {name: name for name in NAMES}
+
+
+def test_the_page_offers_those_that_recover():
+    assert list(bundled_models()) == ["corrected", "official", "paper"]
+    assert set(bundled_runs()) == {*NAMES, *BASELINES}
 
 
 @pytest.mark.parametrize("name", BASELINES)

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from imder.hub import kind_of, read_info
 from imder.pipeline import RecoveryPipeline
 from imder.ui.validate import BadInput, shown
 
@@ -26,9 +27,15 @@ def open_pipeline(source: str, data: str) -> RecoveryPipeline:
 
 
 def bundled_runs() -> dict[str, str]:
-    """The checkpoints of this repository, `corrected` first."""
+    """The trained runs of this repository, `corrected` first."""
     found = sorted(path.parent for path in CHECKPOINTS.glob("*/config.json"))
     return {path.name: str(path) for path in sorted(found, key=lambda path: path.name != "corrected")}
+
+
+def bundled_models() -> dict[str, str]:
+    """Those of `bundled_runs` that recover: the runs of IMDer, not those that it is compared with."""
+    kinds = {name: kind_of(read_info(Path(source))[0]["model"]) for name, source in bundled_runs().items()}
+    return {name: source for name, source in bundled_runs().items() if kinds[name] == "imder"}
 
 
 def named(source: str | None, others: Mapping[str, str]) -> dict[str, str]:
