@@ -72,7 +72,7 @@ class Run:
     @property
     def kind(self) -> str:
         """`imder`, or the baseline's name in `BASELINES`."""
-        return kind_of(self.info["model"])
+        return self.model.kind if isinstance(self.model, Recognizer) else "imder"
 
 
 # Saving --------------------------------------------------------------------------------------------------------------

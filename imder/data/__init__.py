@@ -2,16 +2,18 @@
 
 from imder.data.clip import Batch, Clip, Word, collate, resample
 from imder.data.dataset import FeatureSet, write_feature_set
-from imder.data.missing import FixedMissing, RandomMissing
+from imder.data.missing import BatchwiseMissing, FixedMissing, RandomMissing, UnequalMissing
 from imder.data.standardise import Standardiser
 
 __all__ = [
     "Batch",
+    "BatchwiseMissing",
     "Clip",
     "FeatureSet",
     "FixedMissing",
     "RandomMissing",
     "Standardiser",
+    "UnequalMissing",
     "Word",
     "collate",
     "resample",
