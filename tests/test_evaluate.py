@@ -430,6 +430,6 @@ def test_without_a_validation_split(home, tmp_path):
     run = hub.load_run(home / "run")
     config = EvaluationConfig(methods=("knn", "ridge"), limit=5)
     study = RecoveryStudy(run, small, config, "run", MasksFile(tmp_path / "rows.jsonl"))
-    rows = [row for cell in study.cells() for row in study.answer(cell)[0]]
+    rows = [row for cell in study.cells for row in study.answer(cell)[0]]
     assert {row["method"] for row in rows} == {"knn", "ridge"}
     assert {row["limit"] for row in rows} == {5}

@@ -10,9 +10,9 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 from fake_pipeline import FakePipeline
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from server import Server
-from test_browser import CHROMIUM, NARROW, WIDE, opened
+from test_browser import NARROW, WIDE, opened
 from test_report import IMDER, OTHERS, rows_of, write
 
 from imder.report.benchmark import Benchmark
@@ -198,14 +198,6 @@ def test_every_bundled_run_has_its_figures_and_tables() -> None:
 def server(rows: Path) -> Iterator[Server]:
     with Server(FAKE_BENCHMARK=str(rows)) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 def go_to(page: Page, name: str) -> None:

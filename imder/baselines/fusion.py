@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from imder.baselines.recognizer import BaselineConfig, Prediction, Recognizer, observed
+from imder.baselines.recognizer import BaselineConfig, Prediction, Recognizer, observed, task_loss
 from imder.data.clip import Batch
 from imder.modality import MODALITIES, PATTERNS, from_mask, symbols
 from imder.model.config import ModelConfig
@@ -77,7 +77,7 @@ class DropoutFusion(Recognizer):
 
     def losses(self, batch: Batch, available: Tensor) -> dict[str, Tensor]:
         """`task`: absolute error of the sentiment."""
-        return {"task": task_loss(self(batch, available).value, batch)}
+        return {"task": task_loss(self(batch, available).value, batch.label)}
 
 
 class SubsetFusion(Recognizer):
@@ -103,15 +103,10 @@ class SubsetFusion(Recognizer):
 
     def losses(self, batch: Batch, available: Tensor) -> dict[str, Tensor]:
         """`task`: absolute error of the sentiment."""
-        return {"task": task_loss(self(batch, available).value, batch)}
+        return {"task": task_loss(self(batch, available).value, batch.label)}
 
 
 def by_pattern(available: Tensor) -> Iterator[tuple[tuple[str, ...], Tensor]]:
     """The patterns in a mask (B, 3), each with its row numbers."""
     for row in torch.unique(available, dim=0):
         yield from_mask(row.tolist()), (available == row).all(dim=1).nonzero()[:, 0]
-
-
-def task_loss(value: Tensor, batch: Batch) -> Tensor:
-    """(B,) absolute error of the sentiment, the field's loss for a regression."""
-    return (value[:, 0] - batch.label).abs()

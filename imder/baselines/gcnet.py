@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from imder.baselines.recognizer import BaselineConfig, Prediction, Recognizer, observed
+from imder.baselines.recognizer import BaselineConfig, Prediction, Recognizer, observed, task_loss
 from imder.data.clip import Batch
 from imder.modality import MODALITIES
 
@@ -172,7 +172,7 @@ class GCNet(Recognizer):
         absent = ~available.to(batch.valid.device)
         off = torch.stack([(found.imagined[k] - truth[k]).square().mean(dim=1) for k in MODALITIES], dim=1)  # (B, 3)
         return {
-            "task": (found.value - batch.label[:, None]).abs().mean(dim=1),
+            "task": task_loss(found.value, batch.label),
             "reconstruction": torch.where(absent, off, 0.0).sum(dim=1),
         }
 

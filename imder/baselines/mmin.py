@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imder.baselines.recognizer import BaselineConfig, Prediction, Recognizer, observed
+from imder.baselines.recognizer import BaselineConfig, Prediction, Recognizer, observed, task_loss
 from imder.data.clip import Batch
 from imder.modality import MODALITIES
 
@@ -203,7 +203,7 @@ class MMIN(Recognizer):
 
     def teacher_losses(self, batch: Batch) -> dict[str, Tensor]:
         """The absolute error (B,) of the teacher, which sees everything."""
-        return {"task": _error(self.teacher(batch.features, batch.valid), batch.label)}
+        return {"task": task_loss(self.teacher(batch.features, batch.valid), batch.label)}
 
     def losses(self, batch: Batch, available: Tensor) -> dict[str, Tensor]:
         """Absolute error; mean squared error of the imagined against the teacher's embedding, over what is missing; and
@@ -216,7 +216,7 @@ class MMIN(Recognizer):
         off = torch.where(absent, imagined - target, 0.0)
         back, _ = self.student.back(imagined)
         return {
-            "task": _error(value, batch.label),
+            "task": task_loss(value, batch.label),
             "imagination": off.square().sum(dim=1) / absent.sum(dim=1).clamp(min=1),
             "cycle": (back - seen.detach()).square().mean(dim=1),
         }
@@ -234,8 +234,3 @@ class MMIN(Recognizer):
                 target[rows, i] = encoders.embed(k, batch.features[k][rows], batch.valid[rows])
         self.teacher.train(training)
         return target.flatten(1), absent.repeat_interleave(width, dim=1)
-
-
-def _error(value: Tensor, label: Tensor) -> Tensor:
-    """Absolute error (B,) of (B, outputs)."""
-    return (value - label[:, None]).abs().mean(dim=1)

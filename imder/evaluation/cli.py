@@ -130,7 +130,7 @@ class Work:
         """What `file` lacks, a task a cell; with `apart` cells that share draws are one task, for one process."""
         found = []
         for index, study in enumerate(self.studies):
-            cells = study.cells()
+            cells = study.cells
             todo = [i for i, cell in enumerate(cells) if not study.done(cell, file.known)]
             if len(todo) < len(cells):
                 name = study.common["run"]
@@ -198,8 +198,7 @@ def answer(studies: Sequence[Study], task: Task, tick: Tick) -> Answer:
     study = studies[task.study]
     if not task.cells:
         return [(study.floor_rows(), [])]
-    cells = study.cells()
-    return [study.answer(cells[i], tick) for i in task.cells]
+    return [study.answer(study.cells[i], tick) for i in task.cells]
 
 
 @contextmanager

@@ -12,9 +12,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imder.evaluation.metrics import SIMS_EDGES
+from imder.evaluation.metrics import SCALES, SIMS_EDGES
 
-SCALES = ("mosi", "sims")
 #: Metrics of which less is better.
 LOWER = ("mae",)
 LEVEL = 0.95

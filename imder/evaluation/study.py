@@ -7,6 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -195,6 +196,7 @@ class Study(ABC):
         """The methods that are asked for and that this run has."""
         return tuple(m for m in self.methods_of_run if not self.config.methods or m in self.config.methods)
 
+    @cached_property
     def cells(self) -> list[Cell]:
         """All cells of the configuration, in the order in which they are computed."""
         found = []

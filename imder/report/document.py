@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from imder.evaluation.study import IMDER_METHODS
 from imder.evaluation.table import text
 from imder.report.blocks import DASH, Block, Bullets, Heading, Listing, Part, Table, Text, plain
 from imder.report.compare import difference_tables, findings, findings_table, references
@@ -14,7 +15,6 @@ from imder.report.curves import rate_figures
 from imder.report.reported import Reported, read_reported
 from imder.report.results import (
     BUNDLED,
-    DRAWN,
     FIXED,
     UNEQUAL,
     Column,
@@ -34,8 +34,6 @@ from imder.report.tables import (
     rows_of,
 )
 
-#: Methods of a run of IMDer that draw nothing.
-FILLS = ("imder-mean", "zero", "mean", "knn", "ridge")
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 
 
@@ -274,7 +272,7 @@ def _by_run(panel: Panel) -> dict[str, list[list[Column]]]:
 def _options(panel: Panel, columns: Sequence[Column]) -> list[str]:
     name = data_name(panel)
     words = ["--data", "bundled" if name == BUNDLED else name]
-    if any(column.method in (*DRAWN, *FILLS) for column in columns):  # another model has one method, its own
+    if any(column.method in IMDER_METHODS for column in columns):  # another model has one method, its own
         words += ["--methods", *(column.method for column in columns)]
     drawn = [column for column in columns if column.sampler]
     if drawn:

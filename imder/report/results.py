@@ -13,6 +13,7 @@ import numpy as np
 
 from imder.evaluation.predictions import Entry, read_predictions
 from imder.evaluation.rows import Row, identity, read_rows
+from imder.evaluation.study import DRAWN
 from imder.evaluation.table import SHOWN_DRAWS, TITLES
 from imder.modality import PATTERNS, ordered, symbols
 
@@ -23,7 +24,6 @@ METRICS = ("mae", "corr", "acc2", "f1", "acc5", "acc7")
 #: Methods in the order of the columns: models first, then what fills in for the missing within one model.
 MODELS = ("imder", "unconditional", "gcnet", "mmin", "dropout-fusion", "subset")
 ORDER = (*MODELS, "imder-mean", "ridge", "knn", "mean", "zero")
-DRAWN = ("imder", "unconditional")
 
 Place = float | str | tuple[str, ...]  # a nominal missing rate, one for each modality, or what is available
 

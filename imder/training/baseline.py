@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -274,7 +273,7 @@ def measured(bench: BaselineBench, metas: dict[str, dict[str, Any]]) -> tuple[Re
         "best_update": {name: meta["best_step"] for name, meta in metas.items()},
         "seconds": {name: round(meta["seconds"], 1) for name, meta in metas.items()},
     }
-    return copy.deepcopy(model).cpu(), metrics
+    return model, metrics
 
 
 def spent(training: dict[str, Any]) -> str:
