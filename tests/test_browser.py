@@ -39,7 +39,7 @@ def opened(browser: Browser, server: Server, query: str = "", **options: object)
     page.on("request", lambda request: origin(request.url))
     page.set_default_timeout(30_000)
     page.goto(f"{server.url}/{query}")
-    page.wait_for_selector("#stage:not([data-sample=''])")
+    page.wait_for_selector("#stage:not([data-sample=''])", state="attached")
     try:
         yield page
     finally:
