@@ -344,7 +344,9 @@ class Fills:
         errors = {
             k: float(((model.unit(k, filled[k]) - model.unit(k, own.latents[k])) ** 2).mean()) for k in request.missing
         }
-    XX(k, filled[k])[0] for k in request.missing}
+        seconds = time.perf_counter() - began
+        with torch.no_grad():
+            readable = {k: pipeline.readable(k, filled[k])[0] for k in request.missing}
         return Outcome(
             name=FILLS[method].capitalize(),
             available=request.available,

@@ -71,8 +71,8 @@ SUBJECTS = {
         "Ways to walk from the same noise to a clip, with few and with many evaluations of the network, beside a long "
         f"reference run ({compare.REFERENCE[1]} steps of DPM-Solver++).",
         "Lower and further left is better. First: squared distance of the draws' mean to the reference's (few draws "
-        "leave a distance of their own, so stochastic samplers cannot reach zero). Second: error of a draw against the truth, "
-        "which no sampler can bring to zero because much of a face or a voice cannot be known from the rest. Times are "
+        "leave a distance of their own, so stochastic samplers cannot reach zero). Second: error of a draw against the "
+        "truth, which no sampler can bring to zero because much of a face or a voice cannot be known from the rest. Times are "
         "measured here, in this one run, and given as multiples of the reference's.",
     ),
     "presets": Subject(
@@ -93,8 +93,8 @@ SUBJECTS = {
         "Draws as a fan",
         "Many recoveries of the same remainder. They differ where the remainder does not decide.",
         "First: the band holds 90 % of the draws at each moment; where it is narrow the model is sure. Second: each "
-        "stroke is the prediction of one draw, and nine labels of ten should lie within the bar. The bar also holds the run's "
-        "calibration margin.",
+        "stroke is the prediction of one draw, and nine labels of ten should lie within the bar. The bar also holds the "
+        "run's calibration margin.",
     ),
 }  # fmt: skip
 #: Comparisons that are made anew when the page is opened with another clip.
@@ -267,8 +267,8 @@ def subject(pipeline: RecoveryPipeline, model: str, request: RecoveryRequest, wh
     words = escape(clip.text[:120] or clip.id)
     return (
         f"{kind} “{words}” (label {clip.label:+.1f}){dropped}; model <b>{escape(model[:100])}</b>, "
-        f"seed {request.seed}, {request.draws} {'draw' if request.draws == 1 else 'draws'}. Clip, model, what is dropped, seed and "
-        "draws are chosen on the first page, Recover."
+        f"seed {request.seed}, {request.draws} {'draw' if request.draws == 1 else 'draws'}. Clip, model, what is "
+        "dropped, seed and draws are chosen on the first page, Recover."
     )
 
 
