@@ -72,8 +72,8 @@ SUBJECTS = {
         f"reference run ({compare.REFERENCE[1]} steps of DPM-Solver++).",
         "Lower and further left is better. First: squared distance of the draws' mean to the reference's (few draws "
         "leave a distance of their own, so stochastic samplers cannot reach zero). Second: error of a draw against the "
-        "truth, which no sampler can bring to zero because much of a face or a voice cannot be known from the rest. Times are "
-        "measured here, in this one run, and given as multiples of the reference's.",
+        "truth, which no sampler can bring to zero because much of a face or a voice cannot be known from the rest. "
+        "Times are measured here, in this one run, and given as multiples of the reference's.",
     ),
     "presets": Subject(
         "As published, as written, corrected",
@@ -93,7 +93,7 @@ SUBJECTS = {
         "Draws as a fan",
         "Many recoveries of the same remainder. They differ where the remainder does not decide.",
         "First: the band holds 90 % of the draws at each moment; where it is narrow the model is sure. Second: each "
-        "stroke is the prediction of one draw, and nine labels of ten should lie within the bar. The bar also holds the "
+        "stroke is the prediction of one draw, and nine labels of ten should lie within the bar. It also holds the "
         "run's calibration margin.",
     ),
 }  # fmt: skip
@@ -381,6 +381,7 @@ def compare_tab(page: ComparePage, controls: Controls) -> None:
             ]
         numbers = gr.HTML(elem_classes="report", elem_id="compare-table")
         followed = gr.Textbox(visible=False)
+        gr.api(page.compare, api_name="compare", **MODEL)
         api = {"show_progress": "hidden", "trigger_mode": "once", "preprocess": False, "api_visibility": "private"}
     outputs = [text, players, told, *drawn, numbers, followed, status]
     tab.select(None, None, stop, js=BEGIN, api_visibility="private")
@@ -391,4 +392,3 @@ def compare_tab(page: ComparePage, controls: Controls) -> None:
     run.then(None, None, stop, js=END, api_visibility="private")
     stop.click(None, None, None, cancels=[first, run])
     stop.click(None, None, status, js=STOPPED, api_visibility="private")
-    gr.api(page.compare, api_name="compare", **MODEL)
