@@ -298,12 +298,14 @@ def presets(
     openers: Mapping[str, Callable[[], RecoveryPipeline]], request: RecoveryRequest
 ) -> Iterator[Progress | Outcome]:
     """Each run by its own sampler and steps; runs are opened one at a time by `openers`, named as in `PRESETS`."""
-    own = dataclasses.replace(request, sampler=None, steps=None)
     for key, opener in openers.items():
         name = PRESETS.get(key, key)
         name = name[0].upper() + name[1:]
         yield Progress(f"{name}: opening", 0.0)
-        for item in _runs(opener(), own, name):
+        pipeline = opener()
+        config = pipeline.model.config
+        own = dataclasses.replace(request, sampler=config.sampler, steps=config.steps)
+        for item in _runs(pipeline, own, name):
             if isinstance(item, _Run):
                 title, steps = SAMPLERS[item.recovery.sampler].title, item.recovery.steps
                 yield _outcome(item, name, note=f"{title}, {steps} steps")
