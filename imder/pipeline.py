@@ -214,7 +214,7 @@ class RecoveryPipeline:
             return np.zeros((*z.shape[:-2], 0), dtype=np.float32)
         return self.planes[k].transform(self._fixed(z).reshape(-1, self.planes[k].n_features_in_).numpy()).astype("f4")
 
-    def _readable(self, k: str, z: Tensor) -> np.ndarray:
+    def readable(self, k: str, z: Tensor) -> np.ndarray:
         """Latents (N, D, L) as raw features (N, L + 2, F_k)."""
         return self.run.standardiser.invert(k, self.model.read(k, z).numpy()).astype(np.float32)
 
@@ -340,7 +340,7 @@ class _Session:
             norms[k] = np.array(
                 [0.0 if s[k].score is None else float(s[k].score[0].square().mean().sqrt()) for s in steps], dtype="f4"
             )
-            readable[k] = self.pipeline._readable(k, d)
+            readable[k] = self.pipeline.readable(k, d)
         # A modality that waits or is done has no score; at the end none has.
         heads = [next((s for s in step.values() if s.score is not None), step[request.missing[0]]) for step in steps]
         return RecoveryChunk(
@@ -377,7 +377,7 @@ class _Session:
                 "mean_refined": model.reconstruct(k, mean),
             }
             errors[k] = {name: float(feature_error(model.unit(k, v), self.truth[k])) for name, v in kinds.items()}
-        readable = {k: self.pipeline._readable(k, z) for k, z in draws.items()}
+        readable = {k: self.pipeline.readable(k, z) for k, z in draws.items()}
         words: list[list[tuple[str, float]]] = []
         vocabulary = self.pipeline.data.vocabulary if self.pipeline.data is not None else None
         if "text" in readable and vocabulary is not None and request.clip.words:

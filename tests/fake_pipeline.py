@@ -90,9 +90,11 @@ class FakeData:
     name, title, note, synthetic = "fake", "A stand-in corpus", "Twelve sentences for tests.", True
     label_range = (-3.0, 3.0)
     feature_names = FEATURE_NAMES
+    splits = ("test",)
     fingerprint = "0123456789abcdef"
 
     def __init__(self) -> None:
+        self.feature_dims = {k: len(names) for k, names in FEATURE_NAMES.items()}
         self.clips = {clip.id: clip for clip in map(_clip, range(12))}
 
     def split(self, name: str) -> FakeSplit:

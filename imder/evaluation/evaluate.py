@@ -87,6 +87,23 @@ def encode_clips(model: IMDer, standardiser: Standardiser, clips: Sequence[Clip]
     )
 
 
+def fitted_fills(
+    model: IMDer, standardiser: Standardiser, data: FeatureSet, train: Encoded, batch: int = 100
+) -> dict[str, Callable[[Latents, tuple[str, ...], Tensor], Latents]]:
+    """The fills by name, fitted on `train`. Their few choices are made on `valid`, or on a fifth of `train`."""
+    if "valid" in data.splits:
+        fit, tune = train, encode_clips(model, standardiser, data.split("valid"), batch)
+    else:
+        cut = max(1, len(train) * 4 // 5)
+        fit, tune = train.take(torch.arange(cut)), train.take(torch.arange(min(cut, len(train) - 1), len(train)))
+    return {
+        "zero": ZeroFill(model.encode, model.config.feature_dims),
+        "mean": MeanFill(train),
+        "knn": NeighbourFill(fit, tune),
+        "ridge": RidgeFill(fit, tune),
+    }
+
+
 class RecoveryStudy(Study):
     """A run of IMDer on a data set."""
 
@@ -281,18 +298,7 @@ class RecoveryStudy(Study):
     @cached_property
     def fills(self) -> dict[str, Callable[[Latents, tuple[str, ...], Tensor], Latents]]:
         """The fills by name. Their few choices are made on `valid`, or on a fifth of the training clips."""
-        train = self.train
-        if "valid" in self.data.splits:
-            fit, tune = train, encode_clips(self.model, self.standardiser, self.data.split("valid"), self.config.batch)
-        else:
-            cut = max(1, len(train) * 4 // 5)
-            fit, tune = train.take(torch.arange(cut)), train.take(torch.arange(min(cut, len(train) - 1), len(train)))
-        return {
-            "zero": ZeroFill(self.model.encode, self.model.config.feature_dims),
-            "mean": MeanFill(train),
-            "knn": NeighbourFill(fit, tune),
-            "ridge": RidgeFill(fit, tune),
-        }
+        return fitted_fills(self.model, self.standardiser, self.data, self.train, self.config.batch)
 
     @cached_property
     def frames(self) -> int:

@@ -17,6 +17,7 @@ from imder.pipeline import Recovery, RecoveryPipeline, RecoveryStart
 from imder.report.benchmark import Benchmark
 from imder.ui.benchmark import PATH as BENCHMARK
 from imder.ui.benchmark import BenchmarkPage, benchmark_tab
+from imder.ui.compare import ComparePage, compare_tab
 from imder.ui.controls import (
     LIGHT,
     Controls,
@@ -291,6 +292,7 @@ def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK) -> gr.Blocks:
                         gr.HTML("<h2>The clip and its recovery</h2>", elem_id="stage-head")
                         stage = stage_component(value=first)
                 measured_section()
+            compare_tab(ComparePage(jobs, shelf), controls)
             benchmark_tab(BenchmarkPage(jobs, Benchmark(benchmark)))
             training_tab(TrainingPage(jobs, shelf), controls.model)
             explain_tab()

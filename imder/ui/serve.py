@@ -34,7 +34,7 @@ def launch(demo: gr.Blocks) -> None:
         Guard,
         functions=set(functions),
         heavy={i for i, fn in functions.items() if fn.concurrency_id == MODEL["concurrency_id"]},
-        apis={"recover"},
+        apis={"recover", "compare"},
         behind_proxy=get_space() is not None,
     )
     demo.launch(
