@@ -276,14 +276,14 @@ class RecoveryStudy(Study):
         """All training clips."""
         if "train" not in self.data.splits:
             raise ValueError(f"{self.data.name!r} has no split 'train'; fills and distances are fitted on it")
-        return encode_clips(self.model, self.standardiser, self.data.split("train"), self.config.batch)
+        return encode_clips(self.model, self.standardiser, self.data.complete("train"), self.config.batch)
 
     @cached_property
     def fills(self) -> dict[str, Callable[[Latents, tuple[str, ...], Tensor], Latents]]:
         """The fills by name. Their few choices are made on `valid`, or on a fifth of the training clips."""
         train = self.train
         if "valid" in self.data.splits:
-            fit, tune = train, encode_clips(self.model, self.standardiser, self.data.split("valid"), self.config.batch)
+            fit, tune = train, encode_clips(self.model, self.standardiser, self.data.complete("valid"), self.config.batch)
         else:
             cut = max(1, len(train) * 4 // 5)
             fit, tune = train.take(torch.arange(cut)), train.take(torch.arange(min(cut, len(train) - 1), len(train)))

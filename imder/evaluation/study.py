@@ -150,7 +150,9 @@ class Study(ABC):
             raise ValueError(f"the run {name!r} has {outputs} outputs; the metrics need one, the sentiment")
         self.standardiser, self.data, self.config, self.masks = run.standardiser, data, config, masks
         self.scale = scale_of(data.label_range)
-        clips = list(data.split(config.split))
+        clips = data.complete(config.split)
+        if not clips:
+            raise ValueError(f"every clip of {config.split!r} in {data.name!r} lacks a modality; complete ones are judged")
         if cut := 0 < config.limit < len(clips):  # spread evenly, so that all speakers are in
             clips = [clips[i * len(clips) // config.limit] for i in range(config.limit)]
         self.members: list[Clip] = clips
