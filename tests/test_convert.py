@@ -12,7 +12,9 @@ from safetensors.numpy import load_file
 
 from imder.__main__ import main
 from imder.data import FeatureSet, collate
-from imder.data.convert import clips_from_arrays, convert, read_npz
+from imder.data.convert import convert, survey
+from imder.data.layouts import source_from_arrays
+from imder.data.npz import read_npz
 from imder.modality import MODALITIES
 
 LENGTHS = [3, 5, 1, 4]
@@ -262,7 +264,7 @@ def test_a_hostile_file_is_refused(tmp_path, name):
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("imder.data.convert.FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("imder.data.npz.FREE_BYTES", 1 << 20)
     path = pack(tmp_path / "x.npz", {"train_text.npy": header((1 << 21,)) + bytes(1 << 23)})
     with pytest.raises(ValueError, match="would unpack to 83887"):
         read_npz(path)
@@ -319,7 +321,7 @@ def altered(content: bytes, rng: np.random.Generator) -> bytes:
 
 def outcome(path) -> str:
     try:
-        clips_from_arrays(read_npz(path), where="x")
+        survey(source_from_arrays(read_npz(path), where="x"))
     except ValueError as error:
         return str(error)
     return ""

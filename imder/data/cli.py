@@ -127,7 +127,8 @@ def summary(data: FeatureSet) -> str:
             gone = sum(k in record.get("absent", ()) for record in records)
             lines.append(
                 f"        {k:7} {NAMES[k]:8} {data.feature_dims[k]:4} wide, "
-                f"frames {min(lengths)} / {np.median(lengths):g} / {max(lengths)} (min / median / max)" + (f", absent in {gone} clips" if gone else "")
+                f"frames {min(lengths)} / {np.median(lengths):g} / {max(lengths)} (min / median / max)"
+                + (f", absent in {gone} clips" if gone else "")
             )
     with_sound = sum(
         Path(sound_name(record["id"])).name in data.split(split).sounds

@@ -84,7 +84,9 @@ def write_feature_set(
         if k not in MODALITIES or kind not in STORAGE:
             raise ValueError(f"storage: {k}={kind!r} is not known; allowed: {', '.join(STORAGE)} for each modality")
     widths = {k: next(iter(splits.values()))[0].features[k].shape[1] for k in MODALITIES}
-    header = set_header(widths, name=name, title=title, label=label, names=feature_names, synthetic=synthetic, note=note)
+    header = set_header(
+        widths, name=name, title=title, label=label, names=feature_names, synthetic=synthetic, note=note
+    )
     if redraws:
         header["redraws"] = list(redraws)
     with staged_set(folder) as stage:

@@ -67,7 +67,9 @@ def _columns(part: _Split) -> dict[str, Any]:
         "video_id": np.array([record["video"] for record in records], dtype=object),
         "regression_labels": labels,
         "classification_labels": np.sign(labels) + 1,  # negative, neutral, positive
-        "annotations": np.array([("Negative", "Neutral", "Positive")[int(np.sign(y)) + 1] for y in labels], dtype=object),
+        "annotations": np.array(
+            [("Negative", "Neutral", "Positive")[int(np.sign(y)) + 1] for y in labels], dtype=object
+        ),
     }
     for key in dict.fromkeys(key for record in records for key in record["extra"]):
         values = [record["extra"].get(key) for record in records]
@@ -123,7 +125,9 @@ def _emit(value: Any, file: IO[bytes]) -> None:
 def _emit_array(shape: tuple[int, ...], dtype: np.dtype, content: Any, file: IO[bytes]) -> None:
     """`_reconstruct(ndarray, (0,), b"b")` and its state, as ndarray.__reduce__ gives them."""
     file.write(b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n" + _plain((0,)) + _plain(b"b"))
-    file.write(pickle.TUPLE3 + pickle.REDUCE + pickle.MARK + _plain(1) + _plain(shape) + _plain(dtype) + pickle.NEWFALSE)
+    file.write(
+        pickle.TUPLE3 + pickle.REDUCE + pickle.MARK + _plain(1) + _plain(shape) + _plain(dtype) + pickle.NEWFALSE
+    )
     content()
     file.write(pickle.TUPLE + pickle.BUILD)
 

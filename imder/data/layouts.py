@@ -305,7 +305,7 @@ def part_of(columns: Mapping[str, Any], name: str, where: str) -> tuple[Part, li
 def _is_sequences(value: Any) -> bool:
     """Whether a value can be sequences of features, and is no column of numbers or texts."""
     if isinstance(value, StoredArray | np.ndarray):
-        return value.dtype.kind in "fiub" and value.ndim in (2, 3) or value.dtype == object and bool(_nested(value))
+        return _nested(value) if value.dtype == object else value.dtype.kind in "fiub" and value.ndim in (2, 3)
     return isinstance(value, list | tuple) and _nested(value)
 
 

@@ -141,9 +141,15 @@ class _Array:
 
 _MARK = object()
 
-_RECONSTRUCT, _SCALAR, _FROMBUFFER, _NDARRAY, _DTYPE, _ENCODE, _BYTES, _BYTEARRAY, _ORDERED = (
-    _Token(name) for name in "reconstruct scalar frombuffer ndarray dtype encode bytes bytearray OrderedDict".split()
-)
+_RECONSTRUCT = _Token("reconstruct")
+_SCALAR = _Token("scalar")
+_FROMBUFFER = _Token("frombuffer")
+_NDARRAY = _Token("ndarray")
+_DTYPE = _Token("dtype")
+_ENCODE = _Token("encode")
+_BYTES = _Token("bytes")
+_BYTEARRAY = _Token("bytearray")
+_ORDERED = _Token("OrderedDict")
 _NAMES: dict[tuple[str, str], _Token] = {
     ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _DTYPE,
@@ -222,7 +228,7 @@ class _Machine:
         if not (isinstance(value, _Span) and value.text):
             raise _Refusal("encodes what is no text")
         if self.spilled is None:
-            self.spilled = tempfile.TemporaryFile(dir=self.folder)
+            self.spilled = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 (arrays read from it later)
         start = self.spilled.seek(0, os.SEEK_END)
         decode, left, here = codecs.getincrementaldecoder("utf-8")().decode, value.size, self.file.tell()
         self.file.seek(value.offset)
@@ -495,6 +501,8 @@ _ACTIONS: dict[bytes, Callable[[_Machine], Any]] = {
 #: What the format has and no file of features needs: objects of classes, sets, buffers and objects kept elsewhere.
 _UNUSED = {
     getattr(pickle, name): name
-    for name in "NEWOBJ NEWOBJ_EX INST OBJ PERSID BINPERSID EXT1 EXT2 EXT4 EMPTY_SET ADDITEMS FROZENSET NEXT_BUFFER "
-    "READONLY_BUFFER".split()
+    for name in (
+        *("NEWOBJ", "NEWOBJ_EX", "INST", "OBJ", "PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4"),
+        *("EMPTY_SET", "ADDITEMS", "FROZENSET", "NEXT_BUFFER", "READONLY_BUFFER"),
+    )
 }

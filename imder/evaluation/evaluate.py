@@ -283,7 +283,10 @@ class RecoveryStudy(Study):
         """The fills by name. Their few choices are made on `valid`, or on a fifth of the training clips."""
         train = self.train
         if "valid" in self.data.splits:
-            fit, tune = train, encode_clips(self.model, self.standardiser, self.data.complete("valid"), self.config.batch)
+            fit, tune = (
+                train,
+                encode_clips(self.model, self.standardiser, self.data.complete("valid"), self.config.batch),
+            )
         else:
             cut = max(1, len(train) * 4 // 5)
             fit, tune = train.take(torch.arange(cut)), train.take(torch.arange(min(cut, len(train) - 1), len(train)))

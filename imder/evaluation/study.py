@@ -152,7 +152,8 @@ class Study(ABC):
         self.scale = scale_of(data.label_range)
         clips = data.complete(config.split)
         if not clips:
-            raise ValueError(f"every clip of {config.split!r} in {data.name!r} lacks a modality; complete ones are judged")
+            raise ValueError(f"no clip of {config.split!r} in {data.name!r} is complete; only complete ones are judged")
+        self.left_out = len(data.split(config.split)) - len(clips)
         if cut := 0 < config.limit < len(clips):  # spread evenly, so that all speakers are in
             clips = [clips[i * len(clips) // config.limit] for i in range(config.limit)]
         self.members: list[Clip] = clips
