@@ -273,7 +273,7 @@ def _spans(
         if found := [k for k in MODALITIES if sides[k] == side]:
             said.append(f"{', '.join(found)}: the padding is on the {side}")
     if masked := [k for k in MODALITIES if any(k in part.spans and k not in part.lengths for part in parts.values())]:
-        said.append(f"{', '.join(masked)}: the valid frames are those of the attention mask")
+        said.append(f"{', '.join(masked)}: the valid frames are those of text_bert's mask; its token ids are not kept")
     if inferred:
         names = ", ".join(k for k in MODALITIES if any(k == other for _, other in inferred))
         said.append(f"{names}: no lengths in the file; the valid frames are those up to the last row that is not zero")

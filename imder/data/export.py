@@ -72,9 +72,8 @@ def _columns(part: _Split) -> dict[str, Any]:
         ),
     }
     for key in dict.fromkeys(key for record in records for key in record["extra"]):
-        values = [record["extra"].get(key) for record in records]
-        if key not in columns:
-            columns[key] = np.array(values, dtype=object)
+        if key not in columns or key in ("annotations", "classification_labels"):  # the data's own, where it has them
+            columns[key] = np.array([record["extra"].get(key) for record in records], dtype=object)
     return columns
 
 

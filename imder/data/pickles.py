@@ -83,6 +83,10 @@ def read_pickle(path: str | Path, *, spill: str | Path | None = None) -> Any:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     file = path.open("rb")
+    if file.read(4) == b"PK\x03\x04":
+        file.close()
+        raise ValueError(f"{path}: is a zip (an npz or a torch file), whatever its name says")
+    file.seek(0)
     try:
         machine = _Machine(file, path.stat().st_size, spill)
         return _plain(machine.load(), 0, [0])
@@ -136,7 +140,7 @@ class _Dtype:
 class _Array:
     """What `numpy.ndarray` becomes; empty until it is built."""
 
-    value: Any = None
+    value: Any = _Token("ndarray")  # frozen, so one serves all
 
 
 _MARK = object()
