@@ -94,11 +94,8 @@ def convert(
         widths = {k: next(iter(source.parts.values())).features[k].shape[2] for k in MODALITIES}
         shown = ", ".join(file.name for file in files)
         note = f"Converted from {shown}."
-        if found.label.get("classes"):
-            note += (
-                " The label is a class index, not a sentiment: a regression on it and its error say nothing of "
-                "sentiment."
-            )
+        if classes := found.label.get("classes"):
+            note += f" The label is one of {len(classes)} classes, not a sentiment."
         header = set_header(widths, name=name, title=title or name, label=found.label, note=note)
         (stage / "data.json").write_text(data_json(header, records), encoding="utf-8")
         log = "".join(f"- {sentence}\n" for sentence in said)

@@ -270,11 +270,11 @@ class FeatureSet:
         if not self.splits:
             raise ValueError(f"{where}: no splits; at least one of {', '.join(SPLITS)} is needed")
         sounds = {path.name for path in (folder / "sound").glob("*.ogg")}
-        self._splits: dict[str, _Split] = {}
+        self._splits: dict[str, SplitClips] = {}
         self._places: dict[str, tuple[str, int]] = {}
         for split in self.splits:
             rows = _field(records, split, list, f"{where}: splits")
-            part = _Split(folder, split, rows, self.label_range, sounds)
+            part = SplitClips(folder, split, rows, self.label_range, sounds)
             for i, record in enumerate(part.records):
                 if record["id"] in self._places:
                     raise ValueError(f"{where}: clip id {record['id']!r} is there twice; ids are unique in a data set")
@@ -308,7 +308,7 @@ class FeatureSet:
     def __len__(self) -> int:
         return len(self._places)
 
-    def split(self, name: str) -> _Split:
+    def split(self, name: str) -> SplitClips:
         """The clips of a split, read when they are indexed."""
         if name not in self._splits:
             raise ValueError(f"split {name!r} is not in {self.name!r}; it has: {', '.join(self.splits)}")
@@ -382,7 +382,7 @@ class FeatureSet:
         return rows
 
 
-class _Split(Sequence[Clip]):
+class SplitClips(Sequence[Clip]):
     """The clips of one split: checked records, and rows on disk."""
 
     def __init__(
@@ -547,9 +547,7 @@ def _read_json(path: Path) -> Any:
 def _read_header(folder: Path) -> dict[str, Any]:
     """data.json as a dict of our format, its fields not yet checked."""
     if folder.is_file():
-        raise ValueError(
-            f"{folder}: is a file, a data set is a folder; `python -m imder data convert` makes one from an npz"
-        )
+        raise ValueError(f"{folder}: is a file, a data set is a folder; `python -m imder data convert` makes one")
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; a data set is a folder with a data.json, or 'bundled'")
     info = _read_json(folder / "data.json")

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from imder.data.dataset import FeatureSet, _Split
+from imder.data.dataset import FeatureSet, SplitClips
 from imder.modality import MODALITIES
 
 _CLIPS = 64  # at a time
@@ -52,7 +52,7 @@ def export_mmsa(data: FeatureSet, out: str | Path) -> list[str]:
     return [f"not in the file: {what}" for what in lost]
 
 
-def _columns(part: _Split) -> dict[str, Any]:
+def _columns(part: SplitClips) -> dict[str, Any]:
     records = part.records
     columns: dict[str, Any] = {}
     for k in MODALITIES:
@@ -77,7 +77,7 @@ def _columns(part: _Split) -> dict[str, Any]:
     return columns
 
 
-def _padded(part: _Split, k: str, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+def _padded(part: SplitClips, k: str, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     rows, starts = part.rows[k], part.starts[k]
     for first in range(0, shape[0], _CLIPS):
         last = min(first + _CLIPS, shape[0])

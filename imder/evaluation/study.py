@@ -150,10 +150,11 @@ class Study(ABC):
             raise ValueError(f"the run {name!r} has {outputs} outputs; the metrics need one, the sentiment")
         self.standardiser, self.data, self.config, self.masks = run.standardiser, data, config, masks
         self.scale = scale_of(data.label_range)
-        clips = data.complete(config.split)
-        if not clips:
+        clips = list(data.split(config.split))
+        complete = [clip for clip in clips if not clip.absent]
+        if not complete:
             raise ValueError(f"no clip of {config.split!r} in {data.name!r} is complete; only complete ones are judged")
-        self.left_out = len(data.split(config.split)) - len(clips)
+        self.left_out, clips = len(clips) - len(complete), complete
         if cut := 0 < config.limit < len(clips):  # spread evenly, so that all speakers are in
             clips = [clips[i * len(clips) // config.limit] for i in range(config.limit)]
         self.members: list[Clip] = clips
