@@ -14,6 +14,7 @@ VERBS = {
     "report": ("imder.report.cli", "make tables, curves and the reproduction log from stored rows"),
     "bench": ("imder.bench.cli", "measure whether draws are right and what they cost"),
     "golden": ("imder.model.golden", "compare our modules with arrays of the authors' published code"),
+    "convert-official": ("imder.training.official", "make a run from a weight file of the authors' published code"),
     "push": ("imder.hub", "publish a run on the Hub"),
 }
 

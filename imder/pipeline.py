@@ -175,7 +175,7 @@ class RecoveryPipeline:
     def _training_plane(self) -> tuple[dict[str, PCA], Arrays]:
         if self.data is None:
             return {}, {}
-        clips = self.data.split(self.data.splits[0])
+        clips = self.data.complete(self.data.splits[0])
         latents: dict[str, list[Tensor]] = {}
         for at in range(0, len(clips), 256):
             batch = self.run.standardiser.apply(collate([clips[i] for i in range(at, min(at + 256, len(clips)))]))

@@ -59,7 +59,7 @@ class Source:
 
     def clips(self, split: str, limit: int = 0) -> Encoded:
         """The latents of a split's clips, or of `limit` of them spread evenly, so that all speakers are in."""
-        found = self.data.split(split)
+        found = self.data.complete(split)
         if 0 < limit < len(found):
             found = [found[i * len(found) // limit] for i in range(limit)]
         return encode_clips(self.model, self.run.standardiser, found, BATCH)

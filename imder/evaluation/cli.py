@@ -95,6 +95,10 @@ def main(args: argparse.Namespace) -> int:
     predictions = PredictionsFile(args.out)
     with open_rows(args.out, _say) as file:
         studies = [source.study(config, masks) for source in sources]
+        for left_out in sorted({study.left_out for study in studies} - {0}):
+            _say(
+                f"{left_out} clips of {config.split!r} lack a modality and are left out: there is no truth to judge by"
+            )
         lacking = set(config.methods) - {method for study in studies for method in study.methods}
         if lacking:
             raise ValueError(f"methods: none of these runs has {', '.join(sorted(lacking))}")

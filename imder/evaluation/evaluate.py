@@ -92,7 +92,7 @@ def fitted_fills(
 ) -> dict[str, Callable[[Latents, tuple[str, ...], Tensor], Latents]]:
     """The fills by name, fitted on `train`. Their few choices are made on `valid`, or on a fifth of `train`."""
     if "valid" in data.splits:
-        fit, tune = train, encode_clips(model, standardiser, data.split("valid"), batch)
+        fit, tune = train, encode_clips(model, standardiser, data.complete("valid"), batch)
     else:
         cut = max(1, len(train) * 4 // 5)
         fit, tune = train.take(torch.arange(cut)), train.take(torch.arange(min(cut, len(train) - 1), len(train)))
@@ -293,7 +293,7 @@ class RecoveryStudy(Study):
         """All training clips."""
         if "train" not in self.data.splits:
             raise ValueError(f"{self.data.name!r} has no split 'train'; fills and distances are fitted on it")
-        return encode_clips(self.model, self.standardiser, self.data.split("train"), self.config.batch)
+        return encode_clips(self.model, self.standardiser, self.data.complete("train"), self.config.batch)
 
     @cached_property
     def fills(self) -> dict[str, Callable[[Latents, tuple[str, ...], Tensor], Latents]]:
