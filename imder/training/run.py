@@ -214,7 +214,7 @@ def _finish(
         "feature_names": {k: list(names) for k, names in data.feature_names.items()},
         "n_train": len(bench.features["train"]),
         "n_valid": len(bench.features["valid"]),
-    }
+    } | ({"repository": data.repository} if data.repository else {})
     essence = _essence(
         {
             "config": dataclasses.asdict(bench.config),
