@@ -38,8 +38,21 @@ def model_card(run: hub.Run, repo_id: str, figures: Sequence[Figures]) -> str:
     if results := _results(run, figures):
         ours["metrics"] = list(dict.fromkeys(result.metric_type for result in results))
         ours["model-index"] = eval_results_to_model_index(repo_id.partition("/")[2], results)
-    shown = [section for own in figures if not own.by_training for section in _figures(own)]
-    return join_card(head | ours, body, MADE, *_use(run, repo_id), *shown, *_limits(run, figures))
+    shown = [section for own in figures if not own.by_training for section in figure_tables(own)]
+    return join_card(head | ours, body, MADE, *_use(run, repo_id), *shown, *limits(run, figures))
+
+
+def facts(run: hub.Run) -> str:
+    """What the run was made from, as a table."""
+    data, model, training = run.info["data"], run.info["model"], run.info["training"]
+    rows = {
+        "data": data.get("title") or data["name"],
+        "recordings": "synthetic, no recordings" if data["synthetic"] else "real recordings",
+        "training clips": data.get("n_train"),
+        "features": ", ".join(f"{NAMES[k]} {model['feature_dims'][k]}" for k in MODALITIES),
+        "trained by": f"`{training['command']}`" if training.get("command") else None,
+    }
+    return table(("", ""), [(name, value) for name, value in rows.items() if value is not None])
 
 
 def dataset_id(run: hub.Run) -> str:
@@ -76,7 +89,8 @@ def _results(run: hub.Run, figures: Sequence[Figures]) -> list[EvalResult]:
     return found
 
 
-def _figures(own: Figures) -> list[str]:
+def figure_tables(own: Figures) -> list[str]:
+    """Heading, what was measured, and the table: patterns down, metrics across."""
     lines = [
         (pattern, *(f"{own.values[pattern, m]:.3f}" if (pattern, m) in own.values else "–" for m in own.metrics))
         for pattern in own.patterns
@@ -115,7 +129,8 @@ def _use(run: hub.Run, repo_id: str) -> list[str]:
     return ["## Use", said, table(("to", "command"), lines), f"```python\n{code}\n```"]
 
 
-def _limits(run: hub.Run, figures: Sequence[Figures]) -> list[str]:
+def limits(run: hub.Run, figures: Sequence[Figures]) -> list[str]:
+    """Heading and list of what the run cannot do, from what it was trained on and measured to do."""
     data, model = run.info["data"], run.info["model"]
     title = data.get("title") or data["name"]
     widths = ", ".join(f"{NAMES[k].lower()} {model['feature_dims'][k]}" for k in MODALITIES)
@@ -125,7 +140,7 @@ def _limits(run: hub.Run, figures: Sequence[Figures]) -> list[str]:
         if data["synthetic"]
         else f"Trained on {title}; on other people, languages, situations or recordings it may do worse.",
         f"It reads features of just these widths a frame: {widths}, extracted as those of its data; no video and no "
-        f"sound. It predicts {data.get('label_name', 'a label')} from {low:g} to {high:g}, as the labels of its data have it.",
+        f"sound. It predicts {data.get('label_name', 'a label')} from {low:g} to {high:g}, as its data are labelled.",
     ]
     if run.kind == "imder":
         said.append(

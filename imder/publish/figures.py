@@ -110,5 +110,7 @@ def _of_training(run: hub.Run) -> list[Figures]:
     split = {"valid": "validation"}.get(metrics.get("split"), str(metrics.get("split")))
     draws = f"mean over {metrics['draws']} outputs after D_k; " if "draws" in metrics else ""
     return [
-        Figures(split, int(metrics.get("clips", 0)), f"{draws}by the training, which chose weights on them", values)
+        Figures(
+            split, int(metrics.get("clips", 0)), f"{draws}by the training, which chose weights on them", values, True
+        )
     ]
