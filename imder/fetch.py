@@ -51,9 +51,12 @@ def pull(
     """The folder of the `files` (patterns) of `owner/name[@revision]`, and a one-line notice if the cache served.
 
     `check` raises ValueError for files that are not as they were published: those are downloaded a second time. With
-    `patient`, `deadline` is the longest time in which nothing arrives, else that of the whole. Raises FetchError.
+    `patient`, `deadline` is the longest time in which nothing arrives, else that of the whole. `anonymous`: without the
+    token, so that nothing private is opened. Raises FetchError.
     """
     repo_id, revision = repository(source) or (source, None)
+    if anonymous:  # in a cache of its own: what the token opened is not there
+        cache_dir = Path(cache_dir or _cache()) / "public"
     end, notice = time.monotonic() + deadline, None
     request = {
         "repo_id": repo_id,
@@ -176,10 +179,14 @@ def _wait(child: subprocess.Popen[str], seconds: float, growing: Path | None) ->
 
 def _cached(request: dict[str, Any]) -> Path:
     """Where the cache keeps a repository."""
+    name = f"{request['repo_type']}s--{request['repo_id'].replace('/', '--')}"
+    return Path(request["cache_dir"] or _cache()) / name
+
+
+def _cache() -> Path:
     from huggingface_hub import constants
 
-    name = f"{request['repo_type']}s--{request['repo_id'].replace('/', '--')}"
-    return Path(request["cache_dir"] or constants.HF_HUB_CACHE) / name
+    return Path(os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE)
 
 
 def _bytes(folder: Path) -> int:

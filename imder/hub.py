@@ -68,6 +68,22 @@ class Run:
         """`imder`, or the baseline's name in `BASELINES`."""
         return self.model.kind if isinstance(self.model, Recognizer) else "imder"
 
+    @property
+    def repository(self) -> str | None:
+        """`owner/name` on the Hub that it was pulled from."""
+        found = None if os.path.isdir(os.path.expanduser(self.source)) else fetch.repository(self.source)
+        return None if found is None else found[0]
+
+    @property
+    def name(self) -> str:
+        """The folder's name, or the repository's."""
+        return self.repository.partition("/")[2] if self.repository else self.folder.resolve().name
+
+    @property
+    def pinned(self) -> str:
+        """A source that opens just this again: the folder, or `owner/name@commit`; the cache names a folder by it."""
+        return f"{self.repository}@{self.folder.name}" if self.repository else str(self.folder)
+
 
 # Saving --------------------------------------------------------------------------------------------------------------
 

@@ -289,6 +289,11 @@ class FeatureSet:
             return cls(BUNDLED)
         if not isinstance(source, str) or Path(source).exists() or fetch.repository(source) is None:
             return cls(Path(source))
+        return cls.pulled(source)
+
+    @classmethod
+    def pulled(cls, source: str) -> FeatureSet:
+        """The data set of a Hub repository `owner/name[@revision]`, from there or from the cache."""
         folder, notice = remote.pull(source)
         data = cls(folder)
         data.repository, data.notice = remote.name_of(source, folder), notice

@@ -66,6 +66,7 @@ def pull(source: str, *, deadline: float = _SILENCE, cache_dir: str | Path | Non
 
     `deadline` seconds may pass without news from the Hub. Raises ValueError of one sentence.
     """
+    repository(source)
     try:
         how = {"kind": "dataset", "deadline": deadline, "patient": True, "cache_dir": cache_dir}
         return fetch.pull(source, (*DATA_FILES, SUMS), check, **how)

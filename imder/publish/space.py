@@ -1,11 +1,11 @@
-"""`python -m imder space`: the page as a Space of the Hub, with only the files it needs and a README made from its run."""
+"""`python -m imder space`: the page as a Space: only the files it needs, and a README made from its run."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from imder import commit, hub
+from imder import commit, fetch, hub
 from imder.card import Head, join_card, split_card
 from imder.data.dataset import FeatureSet
 from imder.publish.card import dataset_id, facts, figure_tables, limits
@@ -32,7 +32,7 @@ def space(
     cache_dir: str | Path | None = None,
     patience: float = commit.PATIENCE,
 ) -> commit.Commit:
-    """Publishes the page in one commit; it opens with `run` of the Hub at its present commit (default: the bundled one).
+    """Publishes the page in one commit; it opens with `run` of the Hub as that is now (default: the bundled one).
 
     `data`: the data set of the Hub that it shows (default: the run's own if that is there, or else the bundled one).
     Raises ValueError of one sentence; then the Space's files are as they were.
@@ -48,19 +48,16 @@ def space_files(
     repo_id: str, *, run: str | None = None, data: str | None = None, cache_dir: str | Path | None = None
 ) -> dict[str, Path | bytes]:
     """Everything a Space holds, by name; the run and the data set are pulled and checked as the page will open them."""
-    if run is not None:
-        hub.repository(run)
-    opened = hub.load(run, cache_dir=cache_dir, fallback=False, deadline=30.0)
+    opened = hub.load_run(hub.BUNDLED) if run is None else _opened(run, cache_dir)
     if opened.kind != "imder":
         raise ValueError(f"{run}: is a model of the kind {opened.kind!r}; the page shows recoveries of IMDer")
-    model = None if run is None else f"{hub.repository(run)[0]}@{opened.folder.name}"
-    own = opened.info["data"].get("repository")
-    shown = FeatureSet.open(data or own or "bundled")
-    reads = dict(opened.model.config.feature_dims)
-    if dict(shown.feature_dims) != reads:
+    model = None if run is None else f"{hub.repository(run)[0]}@{opened.folder.name}"  # whatever folders are here
+    wanted = data or opened.info["data"].get("repository")
+    shown, reads = FeatureSet.pulled(wanted) if wanted else FeatureSet.open("bundled"), opened.model.config.feature_dims
+    if dict(shown.feature_dims) != dict(reads):
         raise ValueError(
-            f"the run reads features of widths {reads}, the data set {shown.name!r} has {dict(shown.feature_dims)}; name "
-            "the run's own data set on the Hub with --data owner/name"
+            f"the run reads features of widths {dict(reads)}, the data set {shown.name!r} has "
+            f"{dict(shown.feature_dims)}; name the run's own data set on the Hub with --data owner/name"
         )
     files: dict[str, Path | bytes] = dict(page_files())
     files[REQUIREMENTS] = requirements().encode()
@@ -69,6 +66,17 @@ def space_files(
         files[START] = starter(arguments).encode()
     files[hub.CARD] = readme(repo_id, opened, model, shown.repository).encode()
     return files
+
+
+def _opened(run: str, cache_dir: str | Path | None) -> hub.Run:
+    """A run of the Hub, whatever folders are here; RunError if it is faulty or the Hub does not serve."""
+    try:
+        folder, notice = hub.pull(run, deadline=30.0, patient=True, cache_dir=cache_dir)
+    except fetch.FetchError as error:
+        raise hub.RunError(f"{run}: nothing was published: {error}") from None
+    if notice:
+        raise hub.RunError(notice.replace("the copy in the cache serves instead.", "nothing was published"))
+    return hub.load_run(folder, source=run)
 
 
 def starter(arguments: list[str]) -> str:
