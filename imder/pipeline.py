@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 import uuid
@@ -15,7 +16,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from imder import hub
+from imder import fetch, hub
 from imder.data import FeatureSet
 from imder.data.clip import Clip, collate
 from imder.interpret import nearest_words
@@ -130,6 +131,16 @@ class Recovery:
     seconds: float
 
 
+def _open_data(source: str | Path) -> tuple[FeatureSet, str | None]:
+    """The data set; the bundled one, and why, in the place of one that the Hub cannot serve."""
+    try:
+        return FeatureSet.open(source), None
+    except ValueError as error:
+        if not isinstance(source, str) or Path(source).exists() or fetch.repository(source) is None:
+            raise
+        return FeatureSet.open("bundled"), f"{error}; the bundled data set serves instead."
+
+
 class RecoveryPipeline:
     """A run with the data set it is shown on. Thread-safe after construction: nothing is kept between calls."""
 
@@ -148,16 +159,28 @@ class RecoveryPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path | None = None, *, data: str | Path | FeatureSet | None = "bundled"
+        cls,
+        source: str | Path | None = None,
+        *,
+        data: str | Path | FeatureSet | None = "bundled",
+        anonymous: bool = False,
     ) -> RecoveryPipeline:
-        """A run folder, a Hub repository `owner/name[@revision]`, or None for the bundled checkpoint.
+        """A run folder, a Hub repository `owner/name[@revision]`, or None for the bundled checkpoint; data likewise.
 
-        Where the Hub cannot serve, the bundled checkpoint does and `notice` says so.
+        Where the Hub cannot serve, the bundled checkpoint does, or the bundled data set, and both where only they fit
+        each other; `notice` says so. `anonymous`: the Hub is asked without the token.
         """
-        run = hub.load(source)
-        if data is not None and not isinstance(data, FeatureSet):
-            data = FeatureSet.open(data)
-        return cls(run, data)
+        run = hub.load(source, anonymous=anonymous)
+        if data is None or isinstance(data, FeatureSet):
+            return cls(run, data)
+        shown, notice = _open_data(data)
+        if dict(shown.feature_dims) != dict(run.model.config.feature_dims):
+            if notice:
+                run, notice = hub.load(), f"{notice} The model reads other features: the bundled one serves too."
+            elif run.notice and run.source == "bundled":
+                shown, notice = FeatureSet.open("bundled"), "It is shown on its own data set."
+        both = " ".join(filter(None, (run.notice, notice or shown.notice)))
+        return cls(dataclasses.replace(run, notice=both or None), shown)
 
     # What does not depend on a request -------------------------------------------------------------------------------
 

@@ -118,7 +118,7 @@ class FakePipeline:
             self.notice = None
         self.data = FakeData()
         self.model = SimpleNamespace(config=SimpleNamespace(sampler="dpmpp-2m", steps=10, preset="corrected"))
-        self.run = SimpleNamespace(folder=Path(__file__).parent)
+        self.run = SimpleNamespace(folder=Path(__file__).parent, source="bundled")
 
     def stream(self, request: RecoveryRequest, interval: float = 0.25) -> Iterator[Any]:
         began = time.monotonic()

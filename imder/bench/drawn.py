@@ -27,7 +27,9 @@ BATCH = 100
 def add_source(parser: argparse.ArgumentParser) -> None:
     """--run and --data."""
     parser.add_argument("--run", metavar="RUN", help="run folder or owner/name on the Hub (default: the bundled one)")
-    parser.add_argument("--data", default="bundled", metavar="DIR", help="data set folder (default: the bundled one)")
+    parser.add_argument(
+        "--data", default="bundled", metavar="DIR", help="data set, as --run (default: the bundled one)"
+    )
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Source:
     @property
     def common(self) -> dict[str, Any]:
         """What every row says of where it comes from."""
-        run = f"{self.run.folder.name}@{run_digest(self.run.folder)}"
+        run = f"{self.run.name}@{run_digest(self.run.folder)}"
         return {"run": run, "data": f"{self.data.name}@{self.data.fingerprint[:8]}"}
 
     def clips(self, split: str, limit: int = 0) -> Encoded:

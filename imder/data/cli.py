@@ -1,4 +1,4 @@
-"""`python -m imder data`: convert a file of features, say what a data set holds, build the bundled corpus."""
+"""`python -m imder data`: convert a file of features, say what a data set holds, publish it, build the bundled one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from imder.data import remote
 from imder.data.convert import convert
 from imder.data.dataset import BUNDLED, FeatureSet, sound_name
 from imder.data.export import export_mmsa
@@ -15,8 +16,8 @@ from imder.modality import MODALITIES, NAMES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The actions convert, export, info and build."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="convert|export|info|build")
+    """The actions convert, export, info, push, pull and build."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="convert|export|info|push|pull|build")
 
     action = actions.add_parser("convert", help="files of features to a data set folder")
     action.add_argument(
@@ -41,8 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument("--out", type=Path, required=True, metavar="FILE.pkl", help="the file to write")
 
     action = actions.add_parser("info", help="what a data set holds")
-    action.add_argument("path", metavar="PATH", help="a data set folder, or 'bundled'")
+    action.add_argument("path", metavar="PATH", help="a data set folder, 'bundled', or owner/name on the Hub")
     action.add_argument("--measure", action="store_true", help="also fit simple models: how hard the data set is")
+
+    action = actions.add_parser("push", help="publish a data set folder on the Hub; HF_TOKEN holds the token")
+    action.add_argument("path", metavar="PATH", help="a data set folder, or 'bundled'")
+    action.add_argument("repository", metavar="owner/name", help="the data set repository; made if it does not exist")
+    action.add_argument("--private", action="store_true", help="the repository is private")
+    action.add_argument("--license", metavar="ID", help="the Hub's name of it (default: as in README.md)")
+
+    action = actions.add_parser("pull", help="copy a data set of the Hub into a folder")
+    action.add_argument("source", metavar="owner/name[@revision]")
+    action.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
 
     action = actions.add_parser("build", help="build the bundled corpus from one seed")
     action.add_argument("--out", type=Path, default=BUNDLED, metavar="DIR", help="default: where the bundled corpus is")
@@ -53,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs the action; a fault is a ValueError of one sentence."""
     try:
-        return {"convert": _convert, "export": _export, "info": _info, "build": _build}[args.action](args)
+        return _ACTIONS[args.action](args)
     except OSError as error:
         raise ValueError(f"{error.filename or 'file system'}: {error.strerror or error}") from None
 
@@ -93,6 +104,19 @@ def _info(args: argparse.Namespace) -> int:
     return 0
 
 
+def _push(args: argparse.Namespace) -> int:
+    from imder.data import published
+
+    done = published.push(args.path, args.repository, private=args.private, licence=args.license)
+    print(done.told(args.repository))
+    return 0
+
+
+def _pull(args: argparse.Namespace) -> int:
+    print(summary(FeatureSet(remote.keep(args.source, args.out))))
+    return 0
+
+
 def _build(args: argparse.Namespace) -> int:
     try:
         from imder.data.corpus.build import build
@@ -105,6 +129,11 @@ def _build(args: argparse.Namespace) -> int:
     return 0
 
 
+_ACTIONS = {
+    "convert": _convert, "export": _export, "info": _info, "push": _push, "pull": _pull, "build": _build,
+}  # fmt: skip
+
+
 def summary(data: FeatureSet) -> str:
     """What a data set holds: clips, shapes, lengths and labels of each split."""
     label = f"{data.label_name}, {data.label_range[0]:g} to {data.label_range[1]:g}"
@@ -112,6 +141,7 @@ def summary(data: FeatureSet) -> str:
         label += f" ({', '.join(data.label_classes)})"
     lines = [
         f"{data.title} ({data.name}, {'synthetic' if data.synthetic else 'not synthetic'}, {data.fingerprint})",
+        data.notice or "",
         data.note,
         f"label   {label}",
     ]

@@ -21,6 +21,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from imder import fetch
+from imder.data import remote
 from imder.data.clip import Clip, Word
 from imder.modality import MODALITIES, ordered
 
@@ -251,6 +253,8 @@ class FeatureSet:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.repository: str | None = None  # owner/name@commit of one that came from the Hub
+        self.notice: str | None = None  # one line if it is not what was asked for
         info = _read_header(folder)
         where = f"{folder / 'data.json'}"
         self.name: str = _field(info, "name", str, where)
@@ -302,8 +306,23 @@ class FeatureSet:
 
     @classmethod
     def open(cls, source: str | Path) -> FeatureSet:
-        """The data set in a folder; "bundled" is the one that comes with the repository."""
-        return cls(BUNDLED if str(source) == "bundled" else Path(source))
+        """The data set in a folder; "bundled" is the one that comes with the repository.
+
+        A text `owner/name[@revision]` that names no folder is a data set repository of the Hub.
+        """
+        if str(source) == "bundled":
+            return cls(BUNDLED)
+        if not isinstance(source, str) or Path(source).exists() or fetch.repository(source) is None:
+            return cls(Path(source))
+        return cls.pulled(source)
+
+    @classmethod
+    def pulled(cls, source: str) -> FeatureSet:
+        """The data set of a Hub repository `owner/name[@revision]`, from there or from the cache."""
+        folder, notice = remote.pull(source)
+        data = cls(folder)
+        data.repository, data.notice = remote.name_of(source, folder), notice
+        return data
 
     def __len__(self) -> int:
         return len(self._places)

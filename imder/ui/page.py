@@ -258,7 +258,7 @@ def source_line(pipeline: RecoveryPipeline, model: str) -> str:
     """Which model and data are on the page, and whether people speak in it."""
     data = pipeline.data
     kind = "Synthetic corpus, made by a program." if data.synthetic else "Real recordings."
-    served = "the bundled checkpoint" if pipeline.notice else model
+    served = "the bundled checkpoint" if pipeline.notice and pipeline.run.source == "bundled" else model
     lines = [
         f"<p>Model <b>{escape(served)}</b> ({escape(pipeline.model.config.preset)} preset). "
         f"Data <b>{escape(data.title)}</b>, {len(data.split('test'))} test clips. {escape(data.note or kind)}</p>"
