@@ -228,9 +228,7 @@ def _rows(latents: dict[str, Tensor], count: int) -> dict[str, Tensor]:
     return {k: z.expand(count, -1, -1) for k, z in latents.items()}
 
 
-def window_of(
-    pipeline: RecoveryPipeline, plane: PlaneSlice, k: str, ts: list[float]
-) -> tuple[np.ndarray, np.ndarray]:
+def window_of(pipeline: RecoveryPipeline, plane: PlaneSlice, k: str, ts: list[float]) -> tuple[np.ndarray, np.ndarray]:
     """Centre and half widths of the windows of a learned field at the grid's times and at 0."""
     stds = [*map(pipeline.model.sde.std, ts), 0.0]
     return window(pipeline.cloud[k].astype(float), [s * s * plane.noise for s in stds])

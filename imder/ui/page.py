@@ -28,6 +28,7 @@ from imder.ui.controls import (
     told_examples,
     trouble,
 )
+from imder.ui.field import FieldPage, field_tab
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.measured import measured_section
 from imder.ui.messages import bundle
@@ -312,6 +313,7 @@ def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK) -> gr.Blocks:
                 measured_section()
                 with gr.Accordion("How it works, and what to be careful about", open=False, elem_id="about"):
                     gr.Markdown(ABOUT)
+            field_tab(FieldPage(jobs, shelf), controls)
             benchmark_tab(BenchmarkPage(jobs, Benchmark(benchmark)))
             training_tab(TrainingPage(jobs, shelf), controls.model)
         _connect(demo, page, controls, stage, source)

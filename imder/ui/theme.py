@@ -192,6 +192,9 @@ CSS = """
   gap: 0 20px; align-items: start; }
 .report pre { overflow-x: auto; margin: 0 0 10px; padding: 10px 12px; font-size: .8125rem; border-radius: 4px;
   border: 1px solid var(--border-color-primary); background: var(--background-fill-secondary); }
+#page-field .field-controls { align-items: flex-start; gap: 12px; }
+#page-field #field-learned, #page-field #field-toy { gap: 12px; }
+#field-about .prose { max-width: 92ch; }
 @media (min-width: 861px) and (min-height: 720px) {
   #controls { position: sticky; top: 12px; }
 }

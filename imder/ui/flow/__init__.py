@@ -8,7 +8,7 @@ State for tests and for the page, on the element of class `flow`: `data-id` (of 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 

@@ -49,6 +49,7 @@
   function receive(value) {
     if (!value || !value.id) return;
     if (picture?.id !== value.id) begin(value);
+    picture.count = value.count;
     for (const kind of ["ode", "sde"]) if (value[kind] && !picture[kind]) picture[kind] = floats(value[kind]);
     for (const [index, packed] of Object.entries(value.arrows ?? {})) {
       if (picture.arrows.has(Number(index))) continue;
@@ -79,7 +80,7 @@
       floor: value.floor,
       cells: Math.round(Math.sqrt(size)),
       density: Array.from(scale, (s, k) => Float32Array.from(levels.subarray(k * size, (k + 1) * size), (q) => ((q - 127) / 127) * s)),
-      count: value.count,
+      count: 0,
       arrows: new Map(),
       shades: new Map(),
       done: false,
