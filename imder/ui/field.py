@@ -217,38 +217,38 @@ def field_tab(page: FieldPage, controls: Controls) -> None:
         with gr.Row(elem_classes="figures"):
             with gr.Column(elem_id="field-learned"):
                 gr.HTML(LEARNED, elem_classes="report")
+                status = status_line(GREETING, "field-status")
+                learned = flow_component("flow-learned")
                 with gr.Row(elem_classes="field-controls"):
-                    target = gr.Radio([], label="Dropped modality", elem_id="field-target", min_width=140)
+                    target = gr.Radio([], label="Dropped modality", elem_id="field-target", min_width=110)
                     kind = gr.Radio(
                         [(title, name) for name, title in KINDS.items()], value="given", label="Field",
-                        elem_id="field-kind", min_width=140,
+                        elem_id="field-kind", min_width=300, scale=2,
                     )  # fmt: skip
                 with gr.Row():
                     button = gr.Button("Draw the field", variant="primary", elem_id="field-draw", min_width=120)
                     stop = gr.Button("Stop", interactive=False, elem_id="field-stop", min_width=80)
-                status = status_line(GREETING, "field-status")
-                learned = flow_component("flow-learned")
             with gr.Column(elem_id="field-toy"):
                 gr.HTML(TOY, elem_classes="report")
+                toy_status = status_line("The toy is drawn when this page is opened.", "toy-status")
+                exact = flow_component("flow-toy")
                 with gr.Row(elem_classes="field-controls"):
                     toy = gr.Radio(
                         [(one.title, name) for name, one in TOYS.items()], value="mixture", label="Data",
-                        elem_id="toy-data", min_width=140,
+                        elem_id="toy-data", min_width=280,
                     )  # fmt: skip
                     pair = gr.Dropdown(
                         [(one.title, name) for name, one in PAIRS.items()], value="dpmpp", label="Solvers",
-                        elem_id="toy-pair", min_width=160,
+                        elem_id="toy-pair", min_width=230,
                     )  # fmt: skip
                 steps = gr.Slider(
                     2, MOST_STEPS, value=20, step=1, label="Times on the grid", elem_id="toy-steps",
                     info="Few show the solvers' error.",
                 )  # fmt: skip
-                toy_status = status_line("The toy is drawn when this page is opened.", "toy-status")
-                exact = flow_component("flow-toy")
                 facts = gr.HTML(elem_classes="report", elem_id="toy-facts")
+        followed = gr.Textbox(visible=False)
         with gr.Accordion("What the slice is, and what to be careful about", open=False, elem_id="field-about"):
             gr.Markdown(DETAILS)
-        followed = gr.Textbox(visible=False)
     c = controls
     now = [c.model, c.data, c.sample, c.drop]
     choice = [*now, c.seed, c.guidance, target, kind]

@@ -194,6 +194,10 @@ CSS = """
   border: 1px solid var(--border-color-primary); background: var(--background-fill-secondary); }
 #page-field .field-controls { align-items: flex-start; gap: 12px; }
 #page-field #field-learned, #page-field #field-toy { gap: 12px; }
+#page-field #flow-learned .html-container, #page-field #flow-toy .html-container,
+#page-field .status-line .html-container { padding: 0; }
+#field-about { border-top: 1px solid var(--border-color-primary) !important; }
+#field-about > .label-wrap { min-height: 40px; font-weight: 600; }
 #field-about .prose { max-width: 92ch; }
 @media (min-width: 861px) and (min-height: 720px) {
   #controls { position: sticky; top: 12px; }

@@ -11,7 +11,7 @@
   const reduced = window.matchMedia("(prefers-reduced-motion: reduce)");
 
   const PLAY_SECONDS = 7;
-  const TAIL = 6; // states
+  const TAIL = 4; // states
   const GAP_IN_STD = 4; // an arrow as long as the gap between two grid points
   const REST = 0.4; // where an untouched picture stays, as a part of the path
   const HINT = "Point at the picture, or focus it and press the arrow keys, to read the values of a point.";
@@ -262,7 +262,7 @@
     c.lineWidth = 1.5;
     c.lineJoin = "round";
     if (kind === "sde") c.setLineDash([4, 3]);
-    c.globalAlpha = 0.6;
+    c.globalAlpha = 0.5;
     c.beginPath();
     for (let j = 0; j < picture.count; j++)
       stops.forEach((s, i) => (i ? c.lineTo : c.moveTo).apply(c, px(...pointOf(kind, j, s))));
