@@ -87,7 +87,7 @@ def test_the_gaussians_flow_is_known_and_the_solver_comes_to_it():
 @pytest.mark.parametrize(("pair", "order"), [("dpmpp", 2), ("heun", 2)])
 @pytest.mark.parametrize("toy", TOYS)
 def test_solver_error_falls_with_the_solvers_order(toy, pair, order):
-    counts = [40, 80, 160]
+    counts = [20, 40, 80]
     errors = [draw_toy(ToyRequest(toy, pair, steps)).solver_error for steps in counts]
     slope = -np.polyfit(np.log(np.array(counts) - 1), np.log(errors), 1)[0]
     assert slope == pytest.approx(order, abs=0.5)
@@ -95,13 +95,13 @@ def test_solver_error_falls_with_the_solvers_order(toy, pair, order):
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_the_sde_finds_the_mixture_and_starts_where_the_ode_does(pair):
-    field = draw_toy(ToyRequest("mixture", pair, 150))
+    field = draw_toy(ToyRequest("mixture", pair, 60))
     assert np.array_equal(field.ode[0], field.sde[0])
     assert not np.allclose(field.ode[1], field.sde[1])
     np.testing.assert_allclose(field.shares["sde"], field.shares["true"], atol=0.03)
     np.testing.assert_allclose(field.mean["sde"], field.mean["true"], atol=0.1)
     np.testing.assert_allclose(field.spread["sde"], field.spread["true"], rtol=0.05)
-    assert field.nfe["ode"] == SAMPLERS[PAIRS[pair].ode].evaluations(150)
+    assert field.nfe["ode"] == SAMPLERS[PAIRS[pair].ode].evaluations(60)
 
 
 def test_toy_arrows_and_density_are_exact_and_the_same_each_time():
@@ -256,12 +256,12 @@ def test_the_same_request_gives_the_same_field_and_the_truth_is_not_read(pipelin
     assert not np.allclose(other[0].truth, items[0].truth)
 
 
-def test_the_condition_matters_and_another_missing_one_is_not_looked_at(pipeline, items, request_):
+def test_the_field_depends_on_what_is_observed(pipeline, items, request_):
     free = list(stream_field(pipeline, FieldRequest(**(vars(request_) | {"guidance": 0.0}))))
-    assert not np.allclose(of(free, Arrows)[1].values, of(items, Arrows)[1].values, atol=0.1)
+    assert not np.allclose(of(free, Arrows)[0].values, of(items, Arrows)[0].values, atol=1)
     for k in ("text", "audio"):
         one = list(stream_field(pipeline, FieldRequest(**(vars(request_) | {"available": (k,)}))))
-        assert not np.allclose(of(one, Arrows)[1].values, of(items, Arrows)[1].values, atol=0.1)
+        assert not np.allclose(of(one, Arrows)[0].values, of(items, Arrows)[0].values, atol=1)
 
 
 def test_a_shorter_clip_moves_on_its_own_frames_alone(pipeline):
@@ -293,7 +293,8 @@ def test_published_presets_have_a_field_too(request_):
     "bad",
     [
         {"target": "text"}, {"target": "smell"}, {"seed": -1}, {"seed": True}, {"paths": 0}, {"paths": 65},
-        {"steps": 1}, {"side": 26}, {"side": 3.0}, {"every": 0}, {"guidance": math.nan}, {"guidance": 9}, {"guidance": "1"},
+        {"steps": 1}, {"side": 26}, {"side": 3.0}, {"every": 0}, {"guidance": math.nan}, {"guidance": 9},
+        {"guidance": "1"},
     ],
 )  # fmt: skip
 def test_what_is_not_allowed_is_named(request_, bad):

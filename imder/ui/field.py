@@ -228,6 +228,8 @@ def field_tab(page: FieldPage, controls: Controls) -> None:
                 with gr.Row():
                     button = gr.Button("Draw the field", variant="primary", elem_id="field-draw", min_width=120)
                     stop = gr.Button("Stop", interactive=False, elem_id="field-stop", min_width=80)
+                with gr.Accordion("What the slice is, and what to be careful about", elem_id="field-about"):
+                    gr.Markdown(DETAILS)
             with gr.Column(elem_id="field-toy"):
                 gr.HTML(TOY, elem_classes="report")
                 toy_status = status_line("The toy is drawn when this page is opened.", "toy-status")
@@ -247,8 +249,6 @@ def field_tab(page: FieldPage, controls: Controls) -> None:
                 )  # fmt: skip
                 facts = gr.HTML(elem_classes="report", elem_id="toy-facts")
         followed = gr.Textbox(visible=False)
-        with gr.Accordion("What the slice is, and what to be careful about", open=False, elem_id="field-about"):
-            gr.Markdown(DETAILS)
     c = controls
     now = [c.model, c.data, c.sample, c.drop]
     choice = [*now, c.seed, c.guidance, target, kind]

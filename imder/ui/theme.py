@@ -197,7 +197,8 @@ CSS = """
 #page-field #flow-learned .html-container, #page-field #flow-toy .html-container,
 #page-field .status-line .html-container { padding: 0; }
 #field-about { border-top: 1px solid var(--border-color-primary) !important; }
-#field-about > .label-wrap { min-height: 40px; font-weight: 600; }
+#field-about > .label-wrap { align-items: center; min-height: 40px; font-weight: 600; }
+#field-about .icon { font-size: .75rem; }
 #field-about .prose { max-width: 92ch; }
 @media (min-width: 861px) and (min-height: 720px) {
   #controls { position: sticky; top: 12px; }
