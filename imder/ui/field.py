@@ -254,7 +254,7 @@ def field_tab(page: FieldPage, controls: Controls) -> None:
     choice = [*now, c.seed, c.guidance, target, kind]
     ways = [toy, pair, steps]
     tab.select(page.toy, ways, [exact, facts, toy_status], **LIGHT)
-    for one in (toy.input, pair.input, steps.release):
+    for one in (toy.input, pair.input, steps.change):
         one(page.toy, ways, [exact, facts, toy_status], **LIGHT, trigger_mode="always_last")
     run = {"preprocess": False, "api_visibility": "private", "show_progress": "hidden", **MODEL}
     outputs = [learned, followed, status]
