@@ -124,7 +124,7 @@ def test_toy_arrows_and_density_are_exact_and_the_same_each_time():
 
 def test_toys_table_says_what_was_found():
     one, three = draw_toy(ToyRequest("gaussian")), draw_toy(ToyRequest("mixture"))
-    assert toy_table(one).head == ("", "true", "exact ODE", "ODE, solved", "SDE, solved")
+    assert toy_table(one).head == ("quantity", "true", "exact ODE", "ODE, solved", "SDE, solved")
     assert f"{one.mean['exact'][0]:.3f}" in toy_findings(one)
     assert [line[0][0].text for line in toy_table(three).body][4:7] == [f"Share of cluster {i}" for i in (1, 2, 3)]
     assert "no closed form" in toy_findings(three)

@@ -43,8 +43,8 @@ class FieldRequest:
     target: str
     seed: int = 0
     guidance: float = 1.0  # 0: the unconditional field
-    paths: int = 24
-    steps: int = 20
+    paths: int = 20
+    steps: int = 18
     side: int = 11  # arrows a side
     every: int = 2  # a field at every so many steps, and at the last
 

@@ -32,7 +32,7 @@ def toy_table(field: ToyField) -> Table:
         f"{ROWS} points from the same start, {field.request.steps} times: {SAMPLERS[pair.ode].title}, and "
         f"{SAMPLERS[pair.sde].title}. Chance alone moves a mean by about "
         f"{float(field.spread['true'][0]) / math.sqrt(ROWS):.3f}.",
-        ("", *(columns[name] for name in shown)),
+        ("quantity", *(columns[name] for name in shown)),
         tuple(rows),
     )
 

@@ -71,8 +71,8 @@ how the network pulls such a broken point back, not where the density in the pla
 "given what stays" look at the observed modalities of this clip, so that they lead to *its* recovery and may well cross
 the shading; the unconditional ones look at nothing. It is drawn no sharper than one cell of its raster.
 
-**How it is computed.** Fields at every second of 20 noise levels and at the last, 121 arrows each; between them the
-picture interpolates. 24 paths by DPM-Solver++(2M), ODE and SDE, both from the page's seed. The ODE starts from the same
+**How it is computed.** Fields at every second of 18 noise levels and at the last, 121 arrows each; between them the
+picture interpolates. 20 paths by DPM-Solver++(2M), ODE and SDE, both from the page's seed. The ODE starts from the same
 noise as the SDE, without the temperature that the model was given for single deterministic recoveries. Of two dropped
 modalities each is drawn here given the observed one alone. At *t* = 0 there is no noise and no score.
 
