@@ -26,7 +26,9 @@ def toy_table(field: ToyField) -> Table:
     ]
     if len(toy.weights) > 1:
         rows += [_line(f"Share of cluster {i + 1}", shown, field.shares, i) for i in range(len(toy.weights))]
-    rows.append(_row("Network calls a point", ["", *["" for _ in shown[1:-2]], *(str(n) for n in field.nfe.values())]))
+    rows.append(
+        _row("Score evaluations a point", ["", *["" for _ in shown[1:-2]], *(str(n) for n in field.nfe.values())])
+    )
     return Table(
         "What the solvers made of it",
         f"{ROWS} points from the same start, {field.request.steps} times: {SAMPLERS[pair.ode].title}, and "

@@ -69,7 +69,7 @@ how the network pulls such a broken point back, not where the density in the pla
 
 **Density and arrows are not the same thing.** The shading is the training set's, whatever is observed. The arrows
 "given what stays" look at the observed modalities of this clip, so that they lead to *its* recovery and may well cross
-the shading; the unconditional ones look at nothing. It is drawn no sharper than one cell of its raster.
+the shading; the unconditional ones look at nothing. The shading is drawn no sharper than one cell of its raster.
 
 **How it is computed.** Fields at every second of 18 noise levels and at the last, 121 arrows each; between them the
 picture interpolates. 20 paths by DPM-Solver++(2M), ODE and SDE, both from the page's seed. The ODE starts from the same
