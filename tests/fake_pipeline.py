@@ -20,6 +20,17 @@ import anyio.from_thread
 import numpy as np
 
 from imder.data.clip import Clip, Word
+from imder.field import (
+    Arrows,
+    FieldEnd,
+    FieldPaths,
+    FieldProgress,
+    FieldRequest,
+    FieldStart,
+    Picture,
+    grid,
+    relative_density,
+)
 from imder.modality import MODALITIES, missing
 from imder.pipeline import Recovery, RecoveryChunk, RecoveryRequest, RecoveryStart
 
@@ -207,8 +218,29 @@ class FakePipeline:
         return last
 
 
+def fake_field(pipeline: FakePipeline, request: FieldRequest) -> Iterator[Any]:
+    """A field that points to the clip's place in the plane, with the messages of the real one; SLOW_SEED is slow."""
+    rng = np.random.default_rng(request.seed)
+    std, cloud = np.append(np.geomspace(60, 0.1, request.steps), 0), rng.normal(size=(80, 2)) * 10
+    reach, aim = 2.8 * np.hypot(10, std), np.array([len(request.target), request.guidance * 5.0])
+    density = relative_density(cloud, [s * s * np.eye(2) for s in std], np.zeros(2), reach)
+    t = np.linspace(1, 0, request.steps + 1)
+    yield FieldStart(request, Picture(t, std, np.zeros(2), reach, density, cloud, request.fields), aim, 0.27)
+    start = rng.normal(size=(request.paths, 2))
+    shaken = [start, *rng.normal(size=(request.steps, request.paths, 2))]
+    yield FieldPaths(aim + std[:, None, None] * start, aim + std[:, None, None] * np.stack(shaken))
+    for n, index in enumerate(request.fields):
+        time.sleep(0.4 if request.seed == SLOW_SEED else 0.01)
+        if request.seed in MOODS:
+            raise MOODS[request.seed]
+        yield Arrows(index, aim - grid(np.zeros(2), reach[index], request.side))
+        yield FieldProgress(n * request.side**2)
+    yield FieldEnd(0.1, request.evaluations)
+
+
 def main() -> None:
     """Serves the fake as app.py serves the real pipeline."""
+    import imder.ui.field
     from imder.ui.jobs import Jobs
     from imder.ui.page import build
     from imder.ui.serve import serve
@@ -220,6 +252,7 @@ def main() -> None:
     models = {"fake": "fake", "broken": "broken"}
     rows = Path(os.environ.get("FAKE_BENCHMARK", "/nowhere/assets/benchmark.jsonl"))
     shelf = Shelf(models, {"bundled": "bundled"}, opener=FakePipeline)
+    imder.ui.field.stream_field = fake_field
     serve(build(shelf, jobs, benchmark=rows), jobs, temporary)
 
 

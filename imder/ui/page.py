@@ -30,6 +30,7 @@ from imder.ui.controls import (
     trouble,
 )
 from imder.ui.explain import explain_tab
+from imder.ui.field import FieldPage, field_tab
 from imder.ui.guide import head
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.measured import measured_section
@@ -293,6 +294,7 @@ def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK) -> gr.Blocks:
                         stage = stage_component(value=first)
                 measured_section()
             compare_tab(ComparePage(jobs, shelf), controls)
+            field_tab(FieldPage(jobs, shelf), controls)
             benchmark_tab(BenchmarkPage(jobs, Benchmark(benchmark)))
             training_tab(TrainingPage(jobs, shelf), controls.model)
             explain_tab()

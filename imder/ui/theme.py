@@ -226,6 +226,14 @@ CSS = """
 #formulas code { background: transparent; border: 0; padding: 0; color: inherit; font-size: inherit;
   white-space: pre-wrap; overflow-wrap: anywhere; }
 @media (max-width: 860px) { #formulas .formula { grid-template-columns: minmax(0, 1fr); } }
+#page-field .field-controls { align-items: flex-start; gap: 12px; }
+#page-field #field-learned, #page-field #field-toy { gap: 12px; }
+#page-field #flow-learned .html-container, #page-field #flow-toy .html-container,
+#page-field .status-line .html-container { padding: 0; }
+#field-about { border-top: 1px solid var(--border-color-primary) !important; }
+#field-about > .label-wrap { align-items: center; min-height: 40px; font-weight: 600; }
+#field-about .icon { font-size: .75rem; }
+#field-about .prose { max-width: 92ch; }
 @media (min-width: 861px) and (min-height: 720px) {
   #controls { position: sticky; top: 12px; }
 }
