@@ -192,6 +192,14 @@ CSS = """
   gap: 0 20px; align-items: start; }
 .report pre { overflow-x: auto; margin: 0 0 10px; padding: 10px 12px; font-size: .8125rem; border-radius: 4px;
   border: 1px solid var(--border-color-primary); background: var(--background-fill-secondary); }
+#hear { margin-top: 4px; }
+#hear ol { list-style: none; margin: 0; padding: 0; display: grid; gap: 14px 20px;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 290px), 1fr)); }
+#hear li { margin: 0; display: grid; grid-template-rows: auto 1fr auto; align-content: start; }
+#hear li h3 { font-size: 1rem; margin: 0 0 2px; }
+#hear audio { width: 100%; max-width: 360px; height: 44px; }
+#say-holder .html-container { padding: 0; }
+#say-stored { max-width: 620px; width: 100%; }
 @media (min-width: 861px) and (min-height: 720px) {
   #controls { position: sticky; top: 12px; }
 }

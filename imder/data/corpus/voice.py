@@ -13,6 +13,7 @@ from imder.data.corpus.speech import RATE, Prosody, Speech, speak
 
 NAMES = ("log_f0", *(f"mfcc_{i}" for i in range(20)), *(f"chroma_{i}" for i in range(12)))
 HOP, WINDOW, MELS = 220, 1024, 40
+LOW, HIGH = 60, 8000  # Hz, the ends of the mel bands
 ROOM = 0.002  # a room's noise, so that silence is not minus infinity
 LEAD, TRAIL = 0.08, 0.25  # silence before and after the words, seconds
 
@@ -101,7 +102,7 @@ def _banks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mel filters, chroma filters, and the knots' place on the frequency axis as interpolation weights."""
     import librosa
 
-    mel = librosa.filters.mel(sr=RATE, n_fft=WINDOW, n_mels=MELS, fmin=60, fmax=8000)
+    mel = librosa.filters.mel(sr=RATE, n_fft=WINDOW, n_mels=MELS, fmin=LOW, fmax=HIGH)
     chroma = librosa.filters.chroma(sr=RATE, n_fft=WINDOW, tuning=0.0)
     at = np.log(np.maximum(np.fft.rfftfreq(WINDOW, 1 / RATE), 50))
     weights = np.stack([np.interp(at, np.log(_KNOTS), row) for row in np.eye(len(_KNOTS))])
