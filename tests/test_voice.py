@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import wave
 from itertools import pairwise
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from imder import voice
+from imder.bench import voice as bench
 from imder.data.corpus import voice as corpus
-from imder.data.dataset import FeatureSet
 
 NAMES = corpus.NAMES
 COLUMNS = voice.VoiceColumns.find(NAMES)
@@ -199,25 +200,16 @@ def test_columns_are_found_by_name_or_not_at_all() -> None:
 # -- the corpus -------------------------------------------------------------------------------------------------------
 
 
-def test_true_voices_keep_their_pitch_and_spectrum() -> None:
-    """Measured again from the resynthesised sound, as the corpus measured them."""
-    librosa = pytest.importorskip("librosa")
-    split = FeatureSet.open("bundled").split("test")
-    cents, distances = [], []
-    for i in (0, 90, 210, 330):
-        clip = split[i]
-        sound = voice.resynthesise(clip.features["audio"], COLUMNS, clip.seconds)
-        sound = librosa.resample(sound, orig_sr=voice.RATE, target_sr=corpus.RATE)
-        power = np.abs(librosa.stft(sound, n_fft=corpus.WINDOW, hop_length=corpus.HOP)) ** 2
-        mels = 10 * np.log10(np.maximum(voice.mel_filters() @ power, 1e-7))
-        log_f0 = corpus._log_f0(sound, mels)[: mels.shape[1]]
-        edges = np.linspace(0, mels.shape[1], FRAMES + 1).astype(int)
-        again = np.array([mels[:, a:b].mean(axis=1) for a, b in pairwise(edges)])
-        pitch = np.array([log_f0[a:b].mean() for a, b in pairwise(edges)])
-        true = voice.mel_levels(clip.features["audio"][:, 1:21])
-        loud = true.max(axis=1) > true.max() - 25
-        sung = loud & (voice.voiced_share(true) > 0.7)
-        cents.append(np.median(np.abs(1200 / np.log(2) * (pitch - clip.features["audio"][:, 0])[sung])))
-        distances.append(np.sqrt(((again - true)[loud][:, :38] ** 2).mean(axis=1)).mean())
-    assert np.median(cents) < 30
-    assert np.mean(distances) < 7  # dB; bands below the pitch, where a smooth spectrum has no harmonic, are the worst
+def test_true_voices_keep_what_the_original_sound_keeps() -> None:
+    """Measured again from the sound, as the corpus measured it: `python -m imder bench voice`."""
+    pytest.importorskip("librosa")
+    pytest.importorskip("soundfile")
+    rows = bench.run(argparse.Namespace(quick=True, clips=40, seed=0), lambda text: None)
+    value = {(row["method"], row["name"]): row["value"] for row in rows}
+    assert {row["n"] for row in rows} == {bench.QUICK}
+    assert value["resynthesised", "pitch_cents"] < 25
+    assert value["resynthesised", "level_correlation"] > 0.97
+    assert value["resynthesised", "spectral_distance"] < value["original", "spectral_distance"] + 1
+    assert "| resynthesised |" in bench.table(rows)
+    with pytest.raises(ValueError, match="clips: 0"):
+        bench.run(argparse.Namespace(quick=False, clips=0, seed=0), lambda text: None)

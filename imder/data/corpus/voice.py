@@ -143,8 +143,8 @@ def perform(
     mels = 10 * np.log10(np.maximum(mel @ power, 1e-7))
     mfcc = librosa.feature.mfcc(S=mels, n_mfcc=20)
     chromas = 10 * np.log10(np.maximum(chroma @ power, 1e-6))
-    features = np.concatenate([_log_f0(samples, mels)[None, : mels.shape[1]], mfcc, chromas])
-    features = _on_frames(features, times, clock)  # (FRAMES, 33)
+    features = np.concatenate([log_f0(samples, mels)[None, : mels.shape[1]], mfcc, chromas])
+    features = on_frames(features, times, clock)  # (FRAMES, 33)
     mouth = _mouth(spoken, clock, mels, times)
     seconds = float(clock[0][-1])
     sound = None
@@ -192,7 +192,7 @@ def _colour(topic: str, tracks: dict[str, np.ndarray], speaker: Speaker, deliver
     return total + 1.5 * speaker.expressive
 
 
-def _log_f0(samples: np.ndarray, mels: np.ndarray) -> np.ndarray:
+def log_f0(samples: np.ndarray, mels: np.ndarray) -> np.ndarray:
     """(T,) natural log of the pitch in Hz over voiced frames, interpolated between them."""
     import librosa
 
@@ -207,9 +207,11 @@ def _log_f0(samples: np.ndarray, mels: np.ndarray) -> np.ndarray:
     return np.interp(np.arange(len(log)), where, log[where])
 
 
-def _on_frames(x: np.ndarray, times: np.ndarray, clock: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """(F, T) at `times` to (FRAMES, F): the mean over each frame's stretch of the clip."""
-    edges = np.interp(np.arange(FRAMES + 1) / FRAMES, clock[1], clock[0])
+def on_frames(
+    x: np.ndarray, times: np.ndarray, clock: tuple[np.ndarray, np.ndarray], frames: int = FRAMES
+) -> np.ndarray:
+    """(F, T) at `times` to (frames, F): the mean over each frame's stretch of the clip."""
+    edges = np.interp(np.arange(frames + 1) / frames, clock[1], clock[0])
     step = times[1] - times[0]
     total = np.concatenate([np.zeros((len(x), 1)), np.cumsum(x, axis=1) * step], axis=1)
     knots = np.concatenate([times - step / 2, [times[-1] + step / 2]])
@@ -241,7 +243,7 @@ def _mouth(
     }
     kernel = np.hanning(9) / np.hanning(9).sum()  # lips need about 50 ms
     smooth = np.stack([np.convolve(track, kernel, mode="same") for track in tracks.values()])
-    return dict(zip(tracks, _on_frames(smooth, times, clock).T, strict=True))
+    return dict(zip(tracks, on_frames(smooth, times, clock).T, strict=True))
 
 
 def _stretch(samples: np.ndarray, clock: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
