@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import wave
-from itertools import pairwise
 
 import numpy as np
 import pytest
