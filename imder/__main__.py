@@ -16,6 +16,7 @@ VERBS = {
     "evaluate": ("imder.evaluation.cli", "measure a run, one row a figure"),
     "report": ("imder.report.cli", "make tables, curves and the reproduction log from stored rows"),
     "bench": ("imder.bench.cli", "measure whether draws are right and what they cost"),
+    "say": ("imder.say", "imagine a voice and a face for a sentence"),
     "golden": ("imder.model.golden", "compare our modules with arrays of the authors' published code"),
     "convert-official": ("imder.training.official", "make a run from a weight file of the authors' published code"),
     "push": ("imder.publish.push", "publish a run on the Hub"),

@@ -10,9 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -20,6 +21,7 @@ import anyio.from_thread
 import numpy as np
 
 from imder.data.clip import Clip, Word
+from imder.data.dataset import BUNDLED
 from imder.field import (
     Arrows,
     FieldEnd,
@@ -37,7 +39,7 @@ from imder.pipeline import Recovery, RecoveryChunk, RecoveryRequest, RecoverySta
 CHANNELS, FRAMES = 32, 48
 ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 FEATURE_NAMES = {
-    "text": [f"text_{i}" for i in range(24)],
+    "text": [f"text_{i}" for i in range(64)],
     "audio": ["log_f0", *(f"mfcc_{i}" for i in range(20)), *(f"chroma_{i}" for i in range(12))],
     "vision": [*(f"AU{n:02d}" for n in ACTION_UNITS), "pose_pitch", "pose_yaw", "pose_roll", "gaze_x", "gaze_y"],
 }
@@ -92,7 +94,17 @@ class FakeSplit(list[Clip]):
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        return [{"id": clip.id, "text": clip.text, "label": clip.label, "extra": clip.extra} for clip in self]
+        return [
+            {
+                "id": clip.id,
+                "text": clip.text,
+                "label": clip.label,
+                "extra": clip.extra,
+                "words": [[word.text, word.start, word.end] for word in clip.words],
+                "seconds": clip.seconds,
+            }
+            for clip in self
+        ]
 
 
 class FakeData:
@@ -103,9 +115,10 @@ class FakeData:
     feature_names = FEATURE_NAMES
     splits = ("test",)
     fingerprint = "0123456789abcdef"
+    feature_dims: ClassVar = {k: len(names) for k, names in FEATURE_NAMES.items()}
+    folder = BUNDLED  # whose projection of the language encoder serves typed sentences
 
     def __init__(self) -> None:
-        self.feature_dims = {k: len(names) for k, names in FEATURE_NAMES.items()}
         self.clips = {clip.id: clip for clip in map(_clip, range(12))}
 
     def split(self, name: str) -> FakeSplit:
@@ -118,7 +131,7 @@ class FakeData:
 
 
 class FakePipeline:
-    """Draws that walk from noise to the truth, the same for the same request."""
+    """Draws that walk from noise to the truth, or to a clip's if that is blank, the same for the same request."""
 
     def __init__(self, source: str = "fake", data: str = "bundled") -> None:
         if source == "owner/absent":
@@ -134,6 +147,8 @@ class FakePipeline:
     def stream(self, request: RecoveryRequest, interval: float = 0.25) -> Iterator[Any]:
         began = time.monotonic()
         clip, gone = request.clip, missing(request.available)
+        if not all(clip.features[k].any() for k in gone):
+            clip = replace(clip, features=clip.features | {k: self.data.clips["clip_1$_$0"].features[k] for k in gone})
         rng = np.random.default_rng([request.seed, request.steps, len(gone)])
         truth = {
             k: np.resize(clip.features[k].T, (CHANNELS, FRAMES)).astype(np.float32)

@@ -20,6 +20,7 @@ from imder.ui.benchmark import BenchmarkPage, benchmark_tab
 from imder.ui.compare import ComparePage, compare_tab
 from imder.ui.controls import (
     LIGHT,
+    MODEL,
     Controls,
     controls_column,
     good,
@@ -32,21 +33,21 @@ from imder.ui.controls import (
 from imder.ui.explain import explain_tab
 from imder.ui.field import FieldPage, field_tab
 from imder.ui.guide import head
+from imder.ui.hear import HearPage, hear_section
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.measured import measured_section
 from imder.ui.messages import bundle
 from imder.ui.opening import choice_of, read_opening, run_messages, sample_of
+from imder.ui.say import SayPage, say_tab
 from imder.ui.shelf import Shelf
 from imder.ui.stage import stage_component
 from imder.ui.training import TrainingPage, training_tab
-from imder.ui.validate import DEFAULT_DRAWS, BadInput, Choice, check_sampler, default_steps, from_link, shown, validate
+from imder.ui.validate import DEFAULT_DRAWS, BadInput, Choice, check_sampler, default_steps, from_link, named, validate
 
 T = TypeVar("T")
 
 #: Seconds between two messages of a running recovery.
 INTERVAL = 0.25
-#: All events that run a network share one limit; measured on two cores (reliability.md section 5).
-MODEL = {"concurrency_id": "model", "concurrency_limit": 2}
 
 GREETING = "Choose a sample, drop one or two modalities, then press Recover."
 COPY_LINK = """
@@ -180,7 +181,7 @@ class Page:
 
         def work() -> Iterator[tuple[Any, str]]:
             pipeline = self.shelf.get(model, data)
-            request = validate(pipeline, **_named(choice))
+            request = validate(pipeline, **named(choice))
             total = 0
             for item, message in run_messages(pipeline, request, INTERVAL):
                 if isinstance(item, RecoveryStart):
@@ -292,11 +293,13 @@ def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK) -> gr.Blocks:
                     with gr.Column(elem_id="stage-column"):
                         gr.HTML("<h2>The clip and its recovery</h2>", elem_id="stage-head")
                         stage = stage_component(value=first)
+                hear_section(HearPage(shelf, jobs), controls)
                 measured_section()
             compare_tab(ComparePage(jobs, shelf), controls)
             field_tab(FieldPage(jobs, shelf), controls)
             benchmark_tab(BenchmarkPage(jobs, Benchmark(benchmark)))
             training_tab(TrainingPage(jobs, shelf), controls.model)
+            say_tab(SayPage(shelf, jobs), controls)
             explain_tab()
         _connect(demo, page, controls, stage, source)
         gr.api(page.recover, api_name="recover", **MODEL)
@@ -336,13 +339,6 @@ def _connect(demo: gr.Blocks, page: Page, c: Controls, stage: gr.HTML, source: g
     c.stop.click(None, None, None, cancels=run)
     c.stop.click(None, None, c.status, js=STOPPED, api_visibility="private")
     demo.load(page.open, None, [*c.choice, stage, c.status], **LIGHT)
-
-
-def _named(choice: tuple[object, ...]) -> dict[str, object]:
-    names = list(Choice.__annotations__)
-    if len(choice) != len(names):
-        raise BadInput(f"values: {shown(choice)} are {len(choice)}; {len(names)} are needed: {', '.join(names)}.")
-    return dict(zip(names, choice, strict=True))
 
 
 def _listed(keys: Any) -> str:

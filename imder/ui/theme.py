@@ -234,6 +234,15 @@ CSS = """
 #field-about > .label-wrap { align-items: center; min-height: 40px; font-weight: 600; }
 #field-about .icon { font-size: .75rem; }
 #field-about .prose { max-width: 92ch; }
+#hear { margin-top: 4px; }
+#hear ol { list-style: none; margin: 0; padding: 0; display: grid; gap: 14px 20px;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 290px), 1fr)); }
+#hear li { margin: 0; display: grid; grid-template-rows: auto 1fr auto; align-content: start; }
+#hear li h3 { font-size: 1rem; margin: 0 0 2px; }
+#hear audio { width: 100%; max-width: 360px; height: 44px; }
+.dark #hear audio { color-scheme: dark; }
+#say-holder .html-container { padding: 0; }
+#say-stored { max-width: 620px; width: 100%; }
 @media (min-width: 861px) and (min-height: 720px) {
   #controls { position: sticky; top: 12px; }
 }
