@@ -156,7 +156,7 @@ class RecoveryStudy(Study):
                 else:
                     filled = self._fill(cell.method, part, pattern)
                     for variant in variants:
-                        values = self._refine(filled, part.valid) if variant[1] else filled
+                        values = self.refine(filled, part.valid) if variant[1] else filled
                         self._keep(made, variant, rows, values, self._predict(part, values))
                     tick(len(rows))
         return made
@@ -171,7 +171,8 @@ class RecoveryStudy(Study):
         """Sentiment (B,) from the true latents with `recovered` in the place of what is missing."""
         return self.model.predict(part.latents | recovered, part.valid)
 
-    def _refine(self, values: Latents, valid: Tensor) -> Latents:
+    @torch.no_grad()
+    def refine(self, values: Latents, valid: Tensor) -> Latents:
         """D_k of recovered latents."""
         return {k: self.model.reconstruct(k, z, valid) * valid[:, None] for k, z in values.items()}
 
@@ -198,7 +199,7 @@ class RecoveryStudy(Study):
         for i in range(max(counts)):
             drawn = self._draw(cell, part, rows, pattern, i, tick)
             for refined in (False, True):
-                values = self._refine(drawn, part.valid) if refined else drawn
+                values = self.refine(drawn, part.valid) if refined else drawn
                 outputs[refined] += self._predict(part, values)
                 if i == 0:
                     self._keep(made, (1, refined), rows, values, outputs[refined])
@@ -209,7 +210,7 @@ class RecoveryStudy(Study):
             if (count := i + 1) > 1 and count in counts:
                 mean = {k: z / count for k, z in total.items()}
                 for refined in (False, True):
-                    values = self._refine(mean, part.valid) if refined else mean
+                    values = self.refine(mean, part.valid) if refined else mean
                     self._keep(made, (count, refined), rows, values, outputs[refined] / count)
                 for k in absent:
                     made.coverage[count][k][rows] = self._covered(all_draws[k][:count], part.latents[k], part.valid)

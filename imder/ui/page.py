@@ -15,10 +15,12 @@ import gradio as gr
 from imder.modality import NAMES
 from imder.pipeline import Recovery, RecoveryPipeline, RecoveryStart
 from imder.report.benchmark import Benchmark
+from imder.report.distributions import Distributions
 from imder.ui.benchmark import PATH as BENCHMARK
 from imder.ui.benchmark import BenchmarkPage, benchmark_tab
 from imder.ui.controls import (
     LIGHT,
+    MODEL,
     Controls,
     controls_column,
     good,
@@ -28,7 +30,10 @@ from imder.ui.controls import (
     told_examples,
     trouble,
 )
+from imder.ui.distributions import PATH as DISTRIBUTIONS
+from imder.ui.distributions import DistributionsPage, distributions_tab
 from imder.ui.jobs import Jobs, Refused
+from imder.ui.live import LivePage
 from imder.ui.measured import measured_section
 from imder.ui.messages import bundle
 from imder.ui.opening import choice_of, read_opening, run_messages, sample_of
@@ -41,8 +46,6 @@ T = TypeVar("T")
 
 #: Seconds between two messages of a running recovery.
 INTERVAL = 0.25
-#: All events that run a network share one limit; measured on two cores (reliability.md section 5).
-MODEL = {"concurrency_id": "model", "concurrency_limit": 2}
 
 GREETING = "Choose a sample, drop one or two modalities, then press Recover."
 ABOUT = """
@@ -282,8 +285,11 @@ def source_line(pipeline: RecoveryPipeline, model: str) -> str:
     return "".join(lines)
 
 
-def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK) -> gr.Blocks:
-    """The pages with their events, to be launched by `imder.ui.serve`; `benchmark` is a file of stored rows."""
+def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK, distributions: Path = DISTRIBUTIONS) -> gr.Blocks:
+    """The pages with their events, to be launched by `imder.ui.serve`.
+
+    `benchmark` is a file of stored rows, `distributions` one of `python -m imder distributions`.
+    """
     page = Page(shelf, jobs)
     pipeline = shelf.get()
     opening = read_opening(pipeline)
@@ -312,7 +318,8 @@ def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK) -> gr.Blocks:
                 measured_section()
                 with gr.Accordion("How it works, and what to be careful about", open=False, elem_id="about"):
                     gr.Markdown(ABOUT)
-            benchmark_tab(BenchmarkPage(jobs, Benchmark(benchmark)))
+            distributions_tab(DistributionsPage(jobs, shelf, Distributions(distributions)), controls)
+            benchmark_tab(BenchmarkPage(jobs, Benchmark(benchmark)), LivePage(jobs, shelf, benchmark))
             training_tab(TrainingPage(jobs, shelf), controls.model)
         _connect(demo, page, controls, stage, source)
         gr.api(page.recover, api_name="recover", **MODEL)

@@ -13,9 +13,9 @@ import gradio as gr
 from gradio.utils import get_space
 from starlette.middleware import Middleware
 
+from imder.ui.controls import MODEL
 from imder.ui.guard import Guard
 from imder.ui.jobs import Jobs
-from imder.ui.page import MODEL
 from imder.ui.theme import CSS, theme
 from imder.ui.watchdog import Watchdog, answers
 
