@@ -216,10 +216,11 @@ def distance_table(stored: Stored, view: View) -> Table:
             body.append((plain(f"{name}, {state}"), *cells))
     head = ("", kind_names(view)[1], "drawn from nothing", "other real clips", "halves of the real clips")
     caption = (
-        "Distance to the real clips of the split, 0 for equal distributions. The two floors say what real against real "
+        "Distance to the real clips of the split, 0 for equal distributions. The floors say what real against real "
         "gives: as many training clips of other speakers, and random halves of the split (half as many clips on a "
-        "side, so its sliced Wasserstein is the larger; ± over 20 halvings). D_k pulls draws towards their mean: it "
-        "serves the prediction, not the distribution."
+        "side, so its sliced Wasserstein is the larger; ± over 20 halvings). Recovered clips can be nearer than those "
+        "of other speakers, since they were drawn from this split's other modalities. D_k serves the prediction: what "
+        "it gives may lie farther from the real clips than what was drawn."
     )
     return Table("Distances with their floors", caption, head, tuple(body))
 
@@ -233,9 +234,9 @@ def overview_table(stored: Stored, refined: bool) -> Table:
         cells = tuple((_figure(value),) for value in (own, free, train))
         body.append((plain(f"{NAMES[view.modality]} from {given}"), *cells))
     caption = (
-        f"Sliced Wasserstein distance to the real clips, {'after D_k' if refined else 'as drawn'}. A draw from nothing "
-        "can be as near as one with a condition: a distribution over the whole split does not say whether a clip got "
-        "its own face. The feature error of the benchmark and the performances below do."
+        f"Sliced Wasserstein distance to the real clips, {'after D_k' if refined else 'as drawn'}. A perfect draw from "
+        "nothing would be at its floor too: a distance over the whole split does not say whether a clip got its own "
+        "voice or face. The feature error of the benchmark and the performances below do."
     )
     return Table(
         "All ways to recover", caption, ("", "recovered", "drawn from nothing", "other real clips"), tuple(body)

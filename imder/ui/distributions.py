@@ -346,8 +346,9 @@ def distributions_tab(page: DistributionsPage, controls: Controls) -> None:
             channels = gr.Plot(show_label=False, container=False, elem_id="dist-channels")
         gr.HTML("<h2>Draws against other performances of the same sentence</h2>", elem_classes="report")
         sentence = gr.Dropdown([], label="Sentence", elem_id="dist-sentence")
-        performed = gr.Plot(show_label=False, container=False, elem_id="dist-performed")
-        performed_text = gr.HTML(elem_classes="report", elem_id="dist-performed-text")
+        with gr.Row(elem_classes="figures"):
+            performed = gr.Plot(show_label=False, container=False, elem_id="dist-performed")
+            performed_text = gr.HTML(elem_classes="report", elem_id="dist-performed-text")
     pair = [controls.model, controls.data]
     look = [state, projection, colour]
     below = [with_condition, without, tables, histogram, channels, channel_text]

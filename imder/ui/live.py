@@ -160,7 +160,7 @@ def live_section(page: LivePage) -> None:
         stop = gr.Button("Stop", interactive=False, elem_id="live-stop", min_width=80)
     status = status_line(WAITING, "live-status")
     table = gr.HTML(elem_classes="report", elem_id="live-table")
-    commands = gr.HTML(elem_classes="report", elem_id="live-commands")
+    commands = gr.HTML(page.commands(FIRST, LiveAsk()), elem_classes="report", elem_id="live-commands")
     copy = gr.Button("Copy the commands of the live rows", size="sm", elem_id="live-copy")
     run.click(None, None, stop, js=BEGIN, api_visibility="private")
     going = run.click(
