@@ -15,6 +15,7 @@ VERBS = {
     "train": ("imder.training.cli", "train a model; the same command goes on where it was interrupted"),
     "evaluate": ("imder.evaluation.cli", "measure a run, one row a figure"),
     "report": ("imder.report.cli", "make tables, curves and the reproduction log from stored rows"),
+    "distributions": ("imder.evaluation.distributions", "recovered against real over a split, kept in one small file"),
     "bench": ("imder.bench.cli", "measure whether draws are right and what they cost"),
     "say": ("imder.say", "imagine a voice and a face for a sentence"),
     "golden": ("imder.model.golden", "compare our modules with arrays of the authors' published code"),

@@ -14,9 +14,9 @@ from hypothesis.extra.numpy import arrays
 
 from imder import voice
 from imder.bench import voice as bench
-from imder.data import sound
+from imder.data import sound as measure
 
-NAMES = sound.NAMES
+NAMES = measure.NAMES
 COLUMNS = voice.VoiceColumns.find(NAMES)
 FRAMES = 50
 
@@ -25,7 +25,7 @@ def features(levels: np.ndarray, hertz: np.ndarray | float) -> np.ndarray:
     """(FRAMES, 33) of mel levels and a pitch."""
     x = np.zeros((FRAMES, len(NAMES)))
     x[:, 0] = np.log(hertz)
-    x[:, 1:21] = voice.mfcc_of(np.broadcast_to(levels, (FRAMES, sound.MELS)))
+    x[:, 1:21] = voice.mfcc_of(np.broadcast_to(levels, (FRAMES, measure.MELS)))
     return x
 
 
@@ -56,28 +56,30 @@ def pitch_of(sound: np.ndarray) -> tuple[float, float]:
 
 def test_mel_filters_and_mfcc_are_librosas() -> None:
     librosa = pytest.importorskip("librosa")
-    wanted = librosa.filters.mel(sr=sound.RATE, n_fft=sound.WINDOW, n_mels=sound.MELS, fmin=sound.LOW, fmax=sound.HIGH)
+    wanted = librosa.filters.mel(
+        sr=measure.RATE, n_fft=measure.WINDOW, n_mels=measure.MELS, fmin=measure.LOW, fmax=measure.HIGH
+    )
     assert np.abs(voice.mel_filters() - wanted).max() < 1e-7
-    levels = np.random.default_rng(0).normal(size=(sound.MELS, 7)) * 20
+    levels = np.random.default_rng(0).normal(size=(measure.MELS, 7)) * 20
     assert np.abs(librosa.feature.mfcc(S=levels, n_mfcc=20) - voice.mfcc_of(levels.T).T).max() < 1e-9
 
 
 def test_mel_scale_is_its_own_inverse_and_all_mfcc_give_the_levels_back() -> None:
     hertz = np.linspace(0, 11025, 400)
     assert np.allclose(voice.to_hertz(voice.to_mel(hertz)), hertz)
-    levels = np.random.default_rng(1).normal(size=(3, sound.MELS))
-    assert np.allclose(voice.mel_levels(voice.mfcc_of(levels, sound.MELS)), levels)
+    levels = np.random.default_rng(1).normal(size=(3, measure.MELS))
+    assert np.allclose(voice.mel_levels(voice.mfcc_of(levels, measure.MELS)), levels)
 
 
 @pytest.mark.parametrize("density", [1e-6, 3.0])
 def test_envelope_of_a_flat_spectrum_is_flat_and_exact(density: float) -> None:
-    bins = np.full(sound.WINDOW // 2 + 1, density)
+    bins = np.full(measure.WINDOW // 2 + 1, density)
     found = voice.envelope(voice.levels_of(bins), np.linspace(0, 8000, 50))
     assert np.allclose(found, density)
 
 
 def test_envelope_of_a_smooth_spectrum_is_near_it() -> None:
-    hertz = np.fft.rfftfreq(sound.WINDOW, 1 / sound.RATE)
+    hertz = np.fft.rfftfreq(measure.WINDOW, 1 / measure.RATE)
     density = 10 ** ((10 * np.cos(voice.to_mel(hertz) / 5) - 20) / 10)
     inside = (hertz > 150) & (hertz < 7500)
     found = voice.envelope(voice.mel_levels(voice.mfcc_of(voice.levels_of(density))), hertz[inside])
@@ -101,7 +103,7 @@ def test_a_vowel_has_its_formants_and_its_level() -> None:
     frames = np.lib.stride_tricks.sliding_window_view(sound[4000:44000], 1024)[::256] * np.hanning(1024)
     power = (np.abs(np.fft.rfft(frames, axis=1)) ** 2).mean(axis=0) / (np.hanning(1024) ** 2).sum()
     hertz = np.fft.rfftfreq(1024, 1 / voice.RATE)
-    wanted = voice.envelope(levels, hertz) * voice.RATE / sound.RATE
+    wanted = voice.envelope(levels, hertz) * voice.RATE / measure.RATE
     for low, high in ((350, 700), (900, 1300), (1500, 2000), (2500, 3500), (5000, 7000)):
         band = (hertz > low) & (hertz < high)
         assert abs(10 * np.log10(power[band].mean() / wanted[band].mean())) < 1.5, (low, high)
@@ -129,7 +131,7 @@ def test_a_hiss_has_no_pitch_and_stays_high() -> None:
 
 
 def test_silence_stays_silent() -> None:
-    quiet = voice.resynthesise(features(np.full(sound.MELS, -80.0), 120.0), COLUMNS, 1.0)
+    quiet = voice.resynthesise(features(np.full(measure.MELS, -80.0), 120.0), COLUMNS, 1.0)
     assert np.abs(quiet).max() < 1e-3
     lost = voice.resynthesise(np.full((FRAMES, 33), np.nan), COLUMNS, 1.0)
     assert np.abs(lost).max() < 1e-3

@@ -173,7 +173,7 @@ class RecoveryStudy(Study):
                 else:
                     filled = self._fill(cell.method, part, pattern)
                     for variant in variants:
-                        values = self._refine(filled, part.valid) if variant[1] else filled
+                        values = self.refine(filled, part.valid) if variant[1] else filled
                         self._keep(made, variant, rows, values, self._predict(part, values))
                     tick(len(rows))
         return made
@@ -188,7 +188,8 @@ class RecoveryStudy(Study):
         """Sentiment (B,) from the true latents with `recovered` in the place of what is missing."""
         return self.model.predict(part.latents | recovered, part.valid)
 
-    def _refine(self, values: Latents, valid: Tensor) -> Latents:
+    @torch.no_grad()
+    def refine(self, values: Latents, valid: Tensor) -> Latents:
         """D_k of recovered latents."""
         return {k: self.model.reconstruct(k, z, valid) * valid[:, None] for k, z in values.items()}
 
@@ -215,7 +216,7 @@ class RecoveryStudy(Study):
         for i in range(max(counts)):
             drawn = self._draw(cell, part, rows, pattern, i, tick)
             for refined in (False, True):
-                values = self._refine(drawn, part.valid) if refined else drawn
+                values = self.refine(drawn, part.valid) if refined else drawn
                 outputs[refined] += self._predict(part, values)
                 if i == 0:
                     self._keep(made, (1, refined), rows, values, outputs[refined])
@@ -226,7 +227,7 @@ class RecoveryStudy(Study):
             if (count := i + 1) > 1 and count in counts:
                 mean = {k: z / count for k, z in total.items()}
                 for refined in (False, True):
-                    values = self._refine(mean, part.valid) if refined else mean
+                    values = self.refine(mean, part.valid) if refined else mean
                     self._keep(made, (count, refined), rows, values, outputs[refined] / count)
                 for k in absent:
                     made.coverage[count][k][rows] = self._covered(all_draws[k][:count], part.latents[k], part.valid)
@@ -252,6 +253,15 @@ class RecoveryStudy(Study):
         drawn = self._recover(part, pattern, self._seeds(cell.seed, part.ids, draw), self.config.guidance)
         tick(self.nfe * len(rows) * len(drawn))
         return drawn
+
+    @torch.no_grad()
+    def draws(
+        self, rows: Sequence[int], pattern: tuple[str, ...], seed: int, numbers: Sequence[int], guidance: float = 1.0
+    ) -> Latents:
+        """The draw of that number of each of those clips, {k: (len(rows), D, L)} before D_k: those of `outcome`."""
+        part = self.clips.take(torch.tensor(list(rows)))
+        seeds = [noise_seed(seed, clip, number) for clip, number in zip(part.ids, numbers, strict=True)]
+        return self._recover(part, pattern, seeds, guidance)
 
     def _recover(self, part: Encoded, pattern: tuple[str, ...], seeds: list[int], guidance: float) -> Latents:
         available = torch.tensor([k in pattern for k in MODALITIES]).expand(len(part), -1)
@@ -308,6 +318,15 @@ class RecoveryStudy(Study):
     def _flat(self, k: str, latents: Tensor, valid: Tensor) -> np.ndarray:
         return flatten(self.model.unit(k, latents).numpy(), valid.numpy(), self.frames)
 
+    def points(self, k: str, latents: Tensor, valid: Tensor) -> np.ndarray:
+        """Latents (N, D, L) of modality k as points (N, 32) in the directions of the training clips."""
+        return self.projections[k](self._flat(k, latents, valid))
+
+    def train_alike(self) -> Encoded:
+        """As many training clips as the split has, spread evenly: other speakers."""
+        count = min(len(self.train), len(self.clips))
+        return self.train.take(torch.arange(count) * len(self.train) // count)
+
     @cached_property
     def projections(self) -> dict[str, Projection]:
         """The principal directions of each modality's training clips."""
@@ -316,7 +335,7 @@ class RecoveryStudy(Study):
     @cached_property
     def real(self) -> dict[str, np.ndarray]:
         """The split's true clips in those directions, k: (N, 32)."""
-        return {k: self.projections[k](self._flat(k, self.clips.latents[k], self.clips.valid)) for k in MODALITIES}
+        return {k: self.points(k, self.clips.latents[k], self.clips.valid) for k in MODALITIES}
 
     # Rows ------------------------------------------------------------------------------------------------------------
 
@@ -350,7 +369,7 @@ class RecoveryStudy(Study):
             value = made.values[variant][k]
             error = (self.model.unit(k, value) - self.model.unit(k, self.clips.latents[k])).square().mean(1)  # (N, L)
             errors[k] = (error * valid).sum(1) / valid.sum(1)
-            points = self.projections[k](self._flat(k, value[rows], valid[rows]))
+            points = self.points(k, value[rows], valid[rows])
             for name, distance in DISTANCES.items():
                 distances[name][k] = distance(points, self.real[k][rows]), len(rows)
         found = self._clip_rows(cell, "feature_error", errors, draws=draws, refined=refined)
@@ -402,12 +421,11 @@ class RecoveryStudy(Study):
         As many training clips as the split has, spread evenly: other speakers, so the larger of the two.
         """
         cell, found = self.floor_cell(), []
-        count = min(len(self.train), len(self.clips))
-        others = self.train.take(torch.arange(count) * len(self.train) // count)
+        others = self.train_alike()
         for name, distance in DISTANCES.items():
             for k in MODALITIES:
                 halves: Floor = halves_floor(distance, self.real[k])
-                points = self.projections[k](self._flat(k, others.latents[k], others.valid))
+                points = self.points(k, others.latents[k], others.valid)
                 common = {"draws": 1, "refined": False, "modality": k}
                 found.append(self.row(cell, f"{name}_floor", halves.value, len(self.clips), se=halves.noise, **common))
                 other = distance(points, self.real[k])

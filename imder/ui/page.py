@@ -15,6 +15,7 @@ import gradio as gr
 from imder.modality import NAMES
 from imder.pipeline import Recovery, RecoveryPipeline, RecoveryStart
 from imder.report.benchmark import Benchmark
+from imder.report.distributions import Distributions
 from imder.ui.benchmark import PATH as BENCHMARK
 from imder.ui.benchmark import BenchmarkPage, benchmark_tab
 from imder.ui.compare import ComparePage, compare_tab
@@ -30,11 +31,14 @@ from imder.ui.controls import (
     told_examples,
     trouble,
 )
+from imder.ui.distributions import PATH as DISTRIBUTIONS
+from imder.ui.distributions import DistributionsPage, distributions_tab
 from imder.ui.explain import explain_tab
 from imder.ui.field import FieldPage, field_tab
 from imder.ui.guide import head
 from imder.ui.hear import HearPage, hear_section
 from imder.ui.jobs import Jobs, Refused
+from imder.ui.live import LivePage
 from imder.ui.measured import measured_section
 from imder.ui.messages import bundle
 from imder.ui.opening import choice_of, read_opening, run_messages, sample_of
@@ -270,8 +274,11 @@ def source_line(pipeline: RecoveryPipeline, model: str) -> str:
     return "".join(lines)
 
 
-def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK) -> gr.Blocks:
-    """The pages with their events, to be launched by `imder.ui.serve`; `benchmark` is a file of stored rows."""
+def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK, distributions: Path = DISTRIBUTIONS) -> gr.Blocks:
+    """The pages with their events, to be launched by `imder.ui.serve`.
+
+    `benchmark` is a file of stored rows, `distributions` one of `python -m imder distributions`.
+    """
     page = Page(shelf, jobs)
     pipeline = shelf.get()
     opening = read_opening(pipeline)
@@ -297,7 +304,8 @@ def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK) -> gr.Blocks:
                 measured_section()
             compare_tab(ComparePage(jobs, shelf), controls)
             field_tab(FieldPage(jobs, shelf), controls)
-            benchmark_tab(BenchmarkPage(jobs, Benchmark(benchmark)))
+            distributions_tab(DistributionsPage(jobs, shelf, Distributions(distributions)), controls)
+            benchmark_tab(BenchmarkPage(jobs, Benchmark(benchmark)), LivePage(jobs, shelf, benchmark))
             training_tab(TrainingPage(jobs, shelf), controls.model)
             say_tab(SayPage(shelf, jobs), controls)
             explain_tab()

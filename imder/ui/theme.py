@@ -156,7 +156,7 @@ CSS = """
 .toured { outline: 3px solid var(--color-accent) !important; outline-offset: 4px; border-radius: 8px; }
 .dark #pages button[aria-selected="true"] { color: var(--primary-300); }
 #protocol, #against { max-width: 420px; width: 100%; margin: 0 !important; align-self: flex-start; }
-#benchmark-copy, #training-copy { align-self: flex-start; width: auto; min-width: 180px; flex: 0 0 auto; }
+#benchmark-copy, #training-copy, #live-copy { align-self: flex-start; width: auto; min-width: 180px; flex: 0 0 auto; }
 .sheet { gap: 12px; padding: 14px; border-radius: 10px; background: var(--background-fill-primary);
   border: 1px solid var(--border-color-primary); min-width: 0 !important; }
 .sheet .block, .sheet .form { background: transparent; border: 0 !important; padding: 0; box-shadow: none; }
@@ -167,6 +167,7 @@ CSS = """
 .figures { display: grid !important; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr));
   gap: 16px; }
 .figures > * { min-width: 0 !important; }
+.report h3 { font-size: 1rem; margin: 0 0 6px; font-weight: 600; }
 .report h2 { font-size: 1.15rem; margin: 0 0 6px; font-weight: 650; }
 .report p { margin: 0 0 8px; max-width: 110ch; font-size: .9rem; line-height: 1.45; }
 .report .box { overflow-x: auto; margin: 0 0 20px; max-width: 100%; }
