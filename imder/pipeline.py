@@ -18,6 +18,7 @@ from torch import Tensor
 from imder import hub
 from imder.data import FeatureSet
 from imder.data.clip import Clip, collate
+from imder.data.upload import Expected
 from imder.interpret import nearest_words
 from imder.modality import check_pattern, missing
 from imder.model import ModelConfig
@@ -164,6 +165,14 @@ class RecoveryPipeline:
         return cls(run, data)
 
     # What does not depend on a request -------------------------------------------------------------------------------
+
+    @property
+    def expected(self) -> Expected:
+        """What a visitor's features have to be like."""
+        dims, statistics = dict(self.model.config.feature_dims), self.run.standardiser
+        if self.data is None:
+            return Expected(dims, statistics)
+        return Expected(dims, statistics, self.data.feature_names, self.data.label_range)
 
     @cached_property
     def planes(self) -> dict[str, PCA]:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 #: Low to high. A run folder (fetch, hub) is below training, which writes one, and evaluation, which reads one.
 ORDER = """modality sde trajectory samplers data model baselines fetch hub evaluation training
-           interpret pipeline bench plots report ui __init__ __main__ app"""
+           interpret pipeline export bench plots report ui __init__ __main__ app"""
 LAYERS = ORDER.split()
 FILES = [ROOT / "app.py", *sorted((ROOT / "imder").rglob("*.py"))]
 

@@ -14,7 +14,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +89,7 @@ class Upload:
     clips: tuple[Clip, ...]
     checks: tuple[ModalityCheck, ...]
     said: tuple[str, ...]
+    synthetic: bool = False  # the file says so
 
     @property
     def faults(self) -> list[str]:
@@ -196,6 +197,31 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: not a whole safetensors file ({str(error).splitlines()[0][:80]})") from None
 
 
+def clip_from_rows(features: object, label: float | None, expected: Expected) -> Clip:
+    """A clip from {modality: rows of numbers}, absent ones left out; a ValueError says what does not fit."""
+    if type(features) is not dict or not 1 <= len(features) <= len(MODALITIES):
+        raise ValueError("features: an object of text, audio, vision with rows of numbers is needed")
+    arrays = {}
+    for key, rows in features.items():
+        if key not in MODALITIES:
+            raise ValueError(f"features: {str(key)[:30]!r} is not a modality; allowed: {', '.join(MODALITIES)}")
+        try:
+            arrays[key] = np.array(rows, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
+            arrays[key] = np.empty(0)
+        if arrays[key].ndim != 2:
+            raise ValueError(f"features: {key} is no list of equally long rows of numbers, one row a frame")
+    if label is not None:
+        arrays["label"] = np.array([label], dtype=np.float64)
+    try:
+        upload = _from_arrays(arrays, "features", "rows", expected)
+    except ValueError as error:
+        raise ValueError(f"features: {error}") from None
+    if upload.faults:
+        raise ValueError(f"features: {upload.faults[0]}")
+    return upload.clips[0]
+
+
 # --- a converted folder -----------------------------------------------------------------------------------------------
 
 
@@ -226,7 +252,7 @@ def _from_folder(path: Path, name: str, expected: Expected) -> Upload:
             raise ValueError(str(error).replace(f"{folder}/", f"{name}: ").replace(str(folder), name)) from None
     upload = _from_arrays(arrays, name, "folder", expected, told=more)
     said = [f"These are the {len(more)} {split} clips of {data.title[:80]!r}.", *upload.said]
-    return Upload(upload.name, upload.kind, upload.clips, upload.checks, tuple(said))
+    return replace(upload, said=tuple(said), synthetic=data.synthetic)
 
 
 def _unpack(path: Path, folder: Path) -> None:
@@ -321,7 +347,7 @@ def _from_arrays(
         said.append(f"{lost} values of minus infinity in Voice (the logarithm of silence) were set to 0.")
     used = {key for key in found.values() if key} | {f"{prefix}{t}" for t in ("label", "id", "raw_text")}
     used |= {f"{prefix}{t}_{k}" for t in ("length", "len") for k in MODALITIES}
-    ignored = sorted(set(arrays) - used)
+    ignored = sorted(set(arrays) - used - {"synthetic"})
     if ignored:
         more = ", ..." if len(ignored) > 5 else ""
         said.append(f"Not used: {', '.join(key[:30] for key in ignored[:5])}{more}.")
@@ -338,7 +364,8 @@ def _from_arrays(
             features[k] = np.broadcast_to(mean, (frames, len(mean))).astype(np.float32)
         clip_id, text, label, words, seconds = told[i]
         clips.append(Clip(clip_id, clip_id, i, text, features, label, words=words, seconds=seconds, absent=absent))
-    return Upload(name, kind, tuple(clips), tuple(checks), tuple(said))
+    synthetic = bool(np.any(arrays.get("synthetic", False)))
+    return Upload(name, kind, tuple(clips), tuple(checks), tuple(said), synthetic)
 
 
 def _prefix(arrays: Mapping[str, np.ndarray]) -> str:
@@ -417,7 +444,7 @@ def _check(
     if not refused and not (np.abs(values) < 3e38).all():
         return ModalityCheck(k, fault=f"{title} holds values beyond float32.", **known)
     if refused:
-        fault = f"{title} holds {refused} values that are not finite; replace them (0 is the usual choice) and open the file again."
+        fault = f"{title} holds {refused} values that are not finite; replace them (most use 0) and open it again."
         return ModalityCheck(k, fault=fault, **known)
     z = (values - expected.standardiser.mean[k]) / expected.standardiser.std[k]
     scale = {"mean": float(z.mean()), "sd": float(z.std()), "beyond": float((np.abs(z) > FAR).mean())}
@@ -477,15 +504,15 @@ def sentence(check: ModalityCheck) -> str:
     return f"{title} fits the run in width and in scale."
 
 
-def template(clip: Clip) -> bytes:
+def template(clip: Clip, synthetic: bool) -> bytes:
     """An npz of one clip as `open_upload` reads it, the same bytes for the same clip."""
     arrays: dict[str, np.ndarray] = {}
     for k in MODALITIES:
         if k not in clip.absent:
             arrays[k] = clip.features[k].astype(np.float32)[None]
             arrays[f"length_{k}"] = np.array([len(clip.features[k])])
-    arrays |= {"label": np.array([clip.label], np.float32), "id": np.array([clip.id])}
-    arrays["raw_text"] = np.array([clip.text])
+    arrays |= {"label": np.array([clip.label]), "id": np.array([clip.id])}
+    arrays |= {"raw_text": np.array([clip.text]), "synthetic": np.array(synthetic)}
     return npz_bytes(arrays)
 
 

@@ -192,6 +192,18 @@ CSS = """
   gap: 0 20px; align-items: start; }
 .report pre { overflow-x: auto; margin: 0 0 10px; padding: 10px 12px; font-size: .8125rem; border-radius: 4px;
   border: 1px solid var(--border-color-primary); background: var(--background-fill-secondary); }
+/* The page Your data, and what is taken from the first page. */
+#downloads { background: var(--background-fill-primary); border: 1px solid var(--border-color-primary) !important;
+  margin-top: 16px; }
+#downloads .html-container { padding: 0; }
+#downloads .buttons, #yours .buttons { flex-wrap: wrap; gap: 8px; }
+#downloads button:not([class*="reset"]) { min-height: 40px; }
+#downloads .buttons button, #yours .buttons button, #downloads-copy-python, #downloads-copy-curl {
+  flex: 0 0 auto; width: auto; min-width: 150px; align-self: flex-start; }
+#your-report ul { margin: 0 0 4px; padding-left: 20px; font-size: .9rem; line-height: 1.5; max-width: 110ch; }
+#your-layout td:last-child, #your-layout th:last-child { white-space: normal; min-width: 220px; text-align: left; }
+#your-layout td { text-align: left; }
+#your-layout p { margin: 0; }
 @media (min-width: 861px) and (min-height: 720px) {
   #controls { position: sticky; top: 12px; }
 }
