@@ -108,8 +108,8 @@ class Upload:
 def open_upload(path: Path, name: str, expected: Expected) -> Upload:
     """The file at `path`, called `name`; a ValueError of one sentence if it cannot be read at all."""
     name = Path(name).name[:80] or "the file"
-    kind = _kind(path, name)
     try:
+        kind = _kind(path, name)
         if kind == "folder":
             return _from_folder(path, name, expected)
         arrays = _read_safetensors(path) if kind == "safetensors" else _read_archive(path)
@@ -153,7 +153,7 @@ def _members(path: Path) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, struct.error) as error:
+    except (zipfile.BadZipFile, RuntimeError, OSError, ValueError, struct.error) as error:
         raise ValueError(f"{path}: not a whole zip ({str(error)[:80]})") from None
     members = [info for info in members if not info.is_dir() and "__MACOSX/" not in info.filename]
     if len(members) > MAX_MEMBERS:
