@@ -139,7 +139,7 @@ class Api:
 
         Args:
             sample: The id of a clip, see list_clips; the first of the test split by default.
-            features: Instead of a sample: {"text": rows, "audio": rows, "vision": rows}, a row of numbers a frame, of the model's widths; modalities may be absent. At most 64 KiB of JSON.
+            features: Instead of a sample: {"text": rows, "audio": rows, "vision": rows}, a row of numbers a frame, of the model's widths; modalities may be absent. At most 64 KiB of JSON: round to three decimals.
             label: The sentiment of these features, if it is known.
             sampler: As in recover.
             steps: As in recover.
