@@ -428,7 +428,11 @@ def test_api_takes_names_of_both_kinds_and_tells_what_is_wrong(server: Server) -
         client.predict(steps=0, api_name="/recover")
     with pytest.raises(AppError, match="at least one stays"):
         client.predict(drop=["text", "audio", "vision"], api_name="/recover")
-    assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/recover"]
+    assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == [
+        "/recover",
+        "/list_clips",
+        "/evaluate_clip",
+    ]
 
 
 def test_hostile_values_by_raw_http_are_answered_and_harm_nothing(server: Server) -> None:

@@ -244,6 +244,20 @@ CSS = """
 .dark #hear audio { color-scheme: dark; }
 #say-holder .html-container { padding: 0; }
 #say-stored { max-width: 620px; width: 100%; }
+/* The page Your data, and what is taken from the first page. */
+#downloads { background: var(--background-fill-primary); border: 1px solid var(--border-color-primary) !important;
+  margin-top: 16px; }
+#downloads .html-container { padding: 0; }
+#downloads .buttons, #yours .buttons { flex-wrap: wrap; gap: 8px; }
+#downloads .buttons button, #downloads-copy-python, #downloads-copy-curl { min-height: 40px; }
+#downloads-files td:last-child:has(button) { display: none; }
+#downloads .buttons button, #yours .buttons button, #downloads-copy-python, #downloads-copy-curl {
+  flex: 0 0 auto; width: auto; min-width: 150px; align-self: flex-start; }
+#your-report ul { margin: 0 0 4px; padding-left: 20px; font-size: .9rem; line-height: 1.5; max-width: 110ch; }
+#your-layout td:last-child, #your-layout th:last-child { white-space: normal; min-width: 220px; text-align: left; }
+#your-layout td, #your-layout th { text-align: left; }
+#your-file button { border: 1.5px dashed var(--input-border-color) !important; border-radius: 8px; }
+#your-layout p { margin: 0; }
 @media (min-width: 861px) and (min-height: 720px) {
   #controls { position: sticky; top: 12px; }
 }
