@@ -28,7 +28,9 @@ from imder.ui.controls import (
     told_examples,
     trouble,
 )
+from imder.ui.explain import explain_tab
 from imder.ui.field import FieldPage, field_tab
+from imder.ui.guide import head
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.measured import measured_section
 from imder.ui.messages import bundle
@@ -46,23 +48,6 @@ INTERVAL = 0.25
 MODEL = {"concurrency_id": "model", "concurrency_limit": 2}
 
 GREETING = "Choose a sample, drop one or two modalities, then press Recover."
-ABOUT = """
-**What you see.** A spoken clip has three modalities: the words, the voice, the face. IMDer (Wang, Li and Cui, NeurIPS
-2023) encodes each into 32 channels over time. What you drop is replaced by pure noise, and a score network, looking at
-what is left, takes the noise away step by step: the reverse of a diffusion. The result goes through a reconstruction
-network and into the transformer that predicts the sentiment. Of two dropped modalities one is drawn first, and the
-other looks at it too, so that the two go together.
-
-**Who sees the truth.** Nobody but you. The dropped modality is not given to the model; it is drawn here only so that
-you can compare. "Complete" is the prediction with nothing dropped, "zero-filled" the one with zeros in place of what is
-missing.
-
-**Read it with care.** A recovery is one draw from a distribution, not *the* missing face or voice: another seed gives
-another, and the spread over draws shows how much is open. What the remaining modalities do not tell cannot be
-recovered. The face, the pitch and the nearest words are read out of the recovered features; they are drawings of
-numbers, not a video or a voice.
-"""
-
 COPY_LINK = """
 (sample, drop, sampler, steps, seed, draws, guidance) => {
   const query = new URLSearchParams({sample, drop: drop.join(','), sampler, steps, seed, draws, guidance});
@@ -297,11 +282,7 @@ def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK) -> gr.Blocks:
         first, _ = page.sample(pipeline, choice.sample, list(choice.drop))
         greeting = GREETING
     with gr.Blocks(title="IMDer Explorer", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as demo:
-        gr.HTML(
-            "<h1>IMDer Explorer</h1><p class='lead'>Drop the words, the voice or the face of a spoken clip, and watch "
-            "a diffusion model recover it from the rest, beside the truth.</p>",
-            elem_id="head",
-        )
+        head()
         with gr.Tabs(elem_id="pages"):
             with gr.Tab("Recover", elem_id="page-recover"):
                 source = gr.HTML(source_line(pipeline, shelf.first[0]), elem_id="source")
@@ -311,11 +292,10 @@ def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK) -> gr.Blocks:
                         gr.HTML("<h2>The clip and its recovery</h2>", elem_id="stage-head")
                         stage = stage_component(value=first)
                 measured_section()
-                with gr.Accordion("How it works, and what to be careful about", open=False, elem_id="about"):
-                    gr.Markdown(ABOUT)
             field_tab(FieldPage(jobs, shelf), controls)
             benchmark_tab(BenchmarkPage(jobs, Benchmark(benchmark)))
             training_tab(TrainingPage(jobs, shelf), controls.model)
+            explain_tab()
         _connect(demo, page, controls, stage, source)
         gr.api(page.recover, api_name="recover", **MODEL)
     return demo
