@@ -125,7 +125,10 @@ def store(found: Sequence[Imagined], head: dict[str, Any]) -> bytes:
         }
         for one in found
     ]
-    tensors = {k: np.stack([getattr(one, k)[:SHOWN] for one in found]).astype(np.float16) for k in ("audio", "vision")}
+    tensors = {  # contiguous: an array is stored as it lies in memory
+        k: np.ascontiguousarray(np.stack([getattr(one, k)[:SHOWN] for one in found]), dtype=np.float16)
+        for k in ("audio", "vision")
+    }
     return save(tensors, metadata={"said": json.dumps(head | {"sentences": records}, allow_nan=False)})
 
 
