@@ -27,7 +27,8 @@ from imder.data.standardise import Standardiser
 from imder.modality import MODALITIES, NAMES
 
 MAX_FILE = 2 << 20  # bytes on disk
-MAX_UNPACKED = 16 << 20  # bytes of all arrays, as stored and as float32
+MAX_UNPACKED = 16 << 20  # bytes of all arrays, as stored
+MAX_ARRAY = 8 << 20  # bytes of one modality as float32
 MAX_MEMBERS = 64
 MAX_CLIPS = 400
 MAX_FRAMES = 2000
@@ -302,8 +303,8 @@ def _check_headers(folder: Path) -> None:
 def _stack(rows: Sequence[np.ndarray], k: str, where: str) -> np.ndarray:
     """Sequences (L_i, F) as (N, L, F), padded with zeros behind."""
     longest, width = max(map(len, rows)), rows[0].shape[1]
-    if len(rows) * longest * width * 4 > MAX_UNPACKED:
-        raise ValueError(f"{where}: {k} is larger than {MAX_UNPACKED >> 20} MB")
+    if len(rows) * longest * width * 4 > MAX_ARRAY:
+        raise ValueError(f"{where}: {k} is larger than {MAX_ARRAY >> 20} MB")
     out = np.zeros((len(rows), longest, width), dtype=np.float32)
     for i, x in enumerate(rows):
         out[i, : len(x)] = x
@@ -361,7 +362,7 @@ def _from_arrays(
         frames = lengths.pop() if len(lengths) == 1 else 50
         for k in absent:
             mean = expected.standardiser.mean[k]
-            features[k] = np.broadcast_to(mean, (frames, len(mean))).astype(np.float32)
+            features[k] = np.broadcast_to(mean, (frames, len(mean)))  # takes no room
         clip_id, text, label, words, seconds = told[i]
         clips.append(Clip(clip_id, clip_id, i, text, features, label, words=words, seconds=seconds, absent=absent))
     synthetic = bool(np.any(arrays.get("synthetic", False)))
@@ -385,8 +386,8 @@ def _three_axes(x: np.ndarray, key: str) -> np.ndarray:
     for n, most, what in ((clips, MAX_CLIPS, "clips"), (frames, MAX_FRAMES, "frames"), (width, MAX_WIDTH, "columns")):
         if n > most:
             raise ValueError(f"{key[:40]} has {n} {what}; at most {most} are opened here")
-    if x.size * 4 > MAX_UNPACKED:
-        raise ValueError(f"{key[:40]} is larger than {MAX_UNPACKED >> 20} MB as float32")
+    if x.size * 4 > MAX_ARRAY:
+        raise ValueError(f"{key[:40]} is larger than {MAX_ARRAY >> 20} MB as float32")
     return x
 
 

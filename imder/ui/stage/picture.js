@@ -12,18 +12,27 @@
   const paper = getComputedStyle(root.closest("gradio-app") ?? document.body).backgroundColor;
   c.fillStyle = paper === "rgba(0, 0, 0, 0)" ? "#ffffff" : paper;
   c.fillRect(0, 0, frame.width, frame.height);
-  for (const card of root.querySelectorAll(".card, .portrait")) {
+  for (const card of root.querySelectorAll(".card, .portrait, .chips li")) {
     if (!shown(card)) continue;
     const style = getComputedStyle(card);
     c.fillStyle = style.backgroundColor;
     c.strokeStyle = style.borderTopColor;
     c.beginPath();
-    c.roundRect(...place(card.getBoundingClientRect()), 8);
+    c.roundRect(...place(card.getBoundingClientRect()), card.matches("li") ? 14 : 8);
     c.fill();
     if (parseFloat(style.borderTopWidth)) c.stroke();
   }
   for (const drawn of root.querySelectorAll("canvas")) {
     if (shown(drawn) && drawn.width && drawn.height) c.drawImage(drawn, ...place(drawn.getBoundingClientRect()));
+  }
+  for (const path of root.querySelectorAll(".scale-names path")) {
+    const [x, y, width] = place(path.ownerSVGElement.getBoundingClientRect());
+    c.save();
+    c.translate(x, y);
+    c.scale(width / 16, width / 16);
+    c.fillStyle = getComputedStyle(path).fill;
+    c.fill(new Path2D(path.getAttribute("d")));
+    c.restore();
   }
   const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
   const range = document.createRange();
