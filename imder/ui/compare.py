@@ -302,7 +302,7 @@ def _errors(errors: dict[str, float]) -> str:
 def table(shown: Sequence[Outcome | Fan], what: str) -> str:
     """The numbers of the outcomes."""
     cards = [one.outcome if isinstance(one, Fan) else one for one in shown]
-    head = ["", "Prediction", "Off by", "90 % interval"]
+    head = ["Outcome", "Prediction", "Off by", "90 % interval"]
     head += ["Draw error", "To reference", "Evaluations", "Time"] if what == "samplers" else [
         "Feature error, one draw", "Of the draws' mean", "Evaluations", "Seconds here",
     ]  # fmt: skip
