@@ -170,7 +170,7 @@ class ComparePage:
             pipeline = self.shelf.get(model, data)
             request, fewer = self.request(pipeline, what, _choice(values))
             run = f"{what} {request.clip.id} {time.monotonic_ns()}"
-            view.update(what=what, key=repr([model, data, *values])[:2000])
+            view.update(what=what, key=repr([model, data, *values])[:2000], last=(pipeline, run, request))
             told, last = SUBJECTS[what], -math.inf
             head = f"<h2>{escape(told.title)}</h2><p>{subject(pipeline, str(model), request, what)}</p>"
             first = (head + f"<p>{escape(told.text)}</p>", self.players(pipeline, run, request, []))
@@ -193,8 +193,11 @@ class ComparePage:
         try:
             yield from self.jobs.run(work, FAILED)
         except Refused as reason:
-            drawn = (*figures(shown, view["what"]), table(shown, view["what"])) if shown else (gr.skip(),) * 4
-            yield gr.skip(), gr.skip(), *drawn, gr.skip(), trouble(str(reason))
+            drawn = [gr.skip()] * 5
+            if shown:
+                cards = gr.skip() if isinstance(shown[0], Trial) else self.players(*view["last"], shown)
+                drawn = [cards, *figures(shown, view["what"]), table(shown, view["what"])]
+            yield gr.skip(), *drawn, gr.skip(), trouble(str(reason))
 
     def players(
         self, pipeline: RecoveryPipeline, run: str, request: RecoveryRequest, shown: Sequence[Outcome | Fan]
@@ -302,7 +305,7 @@ def _errors(errors: dict[str, float]) -> str:
 def table(shown: Sequence[Outcome | Fan], what: str) -> str:
     """The numbers of the outcomes."""
     cards = [one.outcome if isinstance(one, Fan) else one for one in shown]
-    head = ["", "Prediction", "Off by", "90 % interval"]
+    head = ["Outcome", "Prediction", "Off by", "90 % interval"]
     head += ["Draw error", "To reference", "Evaluations", "Time"] if what == "samplers" else [
         "Feature error, one draw", "Of the draws' mean", "Evaluations", "Seconds here",
     ]  # fmt: skip
