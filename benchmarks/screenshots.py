@@ -27,7 +27,7 @@ PLOT = "document.querySelector('#{0} .main-svg')"
 #: When a page shows what it shows first.
 READY = {
     "recover": "document.getElementById('stage').dataset.done === 'true'",
-    "compare": "document.getElementById('players')?.dataset.cards === '7'",
+    "compare": "document.getElementById('players')?.dataset.cards === '8'",
     "field": "document.querySelector('#flow-learned .flow')?.dataset.done === 'true'",
     "distributions": PLOT.format("dist-conditional") + " && " + PLOT.format("dist-unconditional"),
     "benchmark": PLOT.format("benchmark-figure"),

@@ -243,7 +243,7 @@ CSS = """
 #hear audio { width: 100%; max-width: 360px; height: 44px; }
 .dark #hear audio { color-scheme: dark; }
 #say-holder .html-container { padding: 0; }
-#say-stored { max-width: 620px; width: 100%; }
+#say-stored { max-width: 620px; width: 100%; align-self: flex-start; margin: 0 !important; }
 /* The page Your data, and what is taken from the first page. */
 #downloads { background: var(--background-fill-primary); border: 1px solid var(--border-color-primary) !important;
   margin-top: 16px; }
