@@ -13,7 +13,7 @@ from imder.data.clip import Clip
 from imder.data.upload import clip_from_rows
 from imder.modality import PATTERNS, missing
 from imder.pipeline import Recovery, RecoveryPipeline
-from imder.ui.controls import MODEL
+from imder.ui.controls import INTERVAL, MODEL
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.opening import choice_of
 from imder.ui.shelf import Shelf
@@ -21,7 +21,6 @@ from imder.ui.validate import DEFAULT_DRAWS, BadInput, shown, validate, whole
 
 T = TypeVar("T")
 
-INTERVAL = 0.25
 MAX_LISTED = 200
 MAX_SEARCH = 200
 EVALUATED_DRAWS = 4

@@ -22,7 +22,7 @@ from imder.pipeline import RecoveryPipeline, RecoveryRequest
 from imder.plots import compare as plots
 from imder.report.blocks import DASH, Table, plain
 from imder.report.page import table_html
-from imder.ui.controls import Controls, good, said, status_line, trouble
+from imder.ui.controls import INTERVAL, MODEL, Controls, good, said, status_line, trouble
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.players import players_component, players_message
 from imder.ui.shelf import Shelf, bundled_runs
@@ -30,9 +30,6 @@ from imder.ui.validate import DEFAULT_DRAWS, MAX_WORK, BadInput, one_of, validat
 
 FAILED = "The comparison failed (code {}); what was shown stays. Try again, or another clip or model."
 GREETING = "The seven patterns of the chosen clip are being compared."
-#: As every event that runs a network (imder.ui.page.MODEL).
-MODEL = {"concurrency_id": "model", "concurrency_limit": 2}
-INTERVAL = 0.25
 BASELINES = ("mmin", "gcnet", "dropout-fusion", "subset")
 #: Draws at most, where a comparison runs many long paths.
 MOST_DRAWS = {"samplers": 4, "presets": 4}

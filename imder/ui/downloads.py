@@ -13,7 +13,7 @@ import gradio as gr
 from imder.export import Recording, curves_csv, trajectory_npz, whole
 from imder.modality import NAMES
 from imder.pipeline import Recovery, RecoveryPipeline, RecoveryStart
-from imder.ui.controls import COPY, MODEL, Controls, good, said, status_line, trouble
+from imder.ui.controls import COPY, INTERVAL, MODEL, Controls, good, said, status_line, trouble
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.messages import bundle, chunk_message, done_message, start_message
 from imder.ui.opening import sample_of
@@ -21,7 +21,6 @@ from imder.ui.shelf import Shelf
 from imder.ui.stage import HERE, player_page
 from imder.ui.validate import validate_choice
 
-INTERVAL = 0.25
 FAILED = "The files could not be made (code {}). Try again, or fewer steps or draws."
 INTRO = """<p>The run of the present choice is computed once more, every step of it; the same seed gives the same run.
 <b>npz</b>: state, estimate and refined estimate of every step, all draws, predictions. <b>CSV</b>: a row a step.

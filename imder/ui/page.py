@@ -21,6 +21,7 @@ from imder.ui.benchmark import PATH as BENCHMARK
 from imder.ui.benchmark import BenchmarkPage, benchmark_tab
 from imder.ui.compare import ComparePage, compare_tab
 from imder.ui.controls import (
+    INTERVAL,
     LIGHT,
     MODEL,
     Controls,
@@ -53,8 +54,6 @@ from imder.ui.yours import YoursPage, yours_tab
 
 T = TypeVar("T")
 
-#: Seconds between two messages of a running recovery.
-INTERVAL = 0.25
 
 GREETING = "Choose a sample, drop one or two modalities, then press Recover."
 COPY_LINK = """

@@ -37,7 +37,7 @@ from imder.modality import MODALITIES, NAMES
 from imder.pipeline import Recovery, RecoveryPipeline, RecoveryRequest, RecoveryStart
 from imder.report.blocks import DASH, Table, plain
 from imder.report.page import table_html
-from imder.ui.controls import LIGHT, MODEL, Controls, good, said, settled, status_line, told_examples, trouble
+from imder.ui.controls import INTERVAL, LIGHT, MODEL, Controls, good, said, settled, status_line, told_examples, trouble
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.messages import Message, bundle
 from imder.ui.opening import run_messages, sample_of
@@ -45,7 +45,6 @@ from imder.ui.shelf import Shelf
 from imder.ui.stage import stage_component
 from imder.ui.validate import DEFAULT_DROP, BadInput, Choice, check_drop, shown, validate
 
-INTERVAL = 0.25
 MOST_BYTES = 96 << 20
 MOST_AGE = 3600.0
 FAILED = "The file could not be opened (code {}); what was shown stays. Try another file."
