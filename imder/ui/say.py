@@ -22,8 +22,8 @@ from safetensors.numpy import save
 
 from imder.data import Word
 from imder.pipeline import RecoveryPipeline
+from imder.report.page import listing
 from imder.say import INSTALL, MAX_CHARACTERS, Imagined, imagine, missing_encoder, sentences
-from imder.ui.benchmark import listing
 from imder.ui.controls import COPY, LIGHT, MODEL, Controls, good, said, settled, status_line, trouble
 from imder.ui.hear import BEGIN, END, wav_uri
 from imder.ui.jobs import Jobs, Refused
