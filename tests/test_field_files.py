@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from field_files import FULL, SMALL, Truth, misa, mmsa, mult, truth, write_full
+from field_files import FULL, SMALL, Sizes, Truth, misa, mmsa, mult, truth, write_full
 from server import ROOT, Server
 from test_training import TINY
 
@@ -244,6 +244,59 @@ def test_a_faulty_file_is_one_sentence_and_writes_nothing(tmp_path, capsys, name
     assert said.count("\n") == 1
     assert re.search(message, said), said
     assert [p.name for p in tmp_path.iterdir()] == ["x.pkl"]
+
+
+JUNK = [
+    *(None, 3, 2.5, True, "x", b"x", [], {}, (), [[]], [None], [[], [1]], ["a", 1], [["a"]], [[[1], [2, 3]]]),
+    *(
+        {"text": 1},
+        [{}] * 8,
+        [None] * 8,
+        [[1, 2], [3]] * 4,
+        np.zeros(()),
+        np.zeros(8),
+        np.zeros((8, 1)),
+        np.zeros((0, 3)),
+    ),
+    *(np.zeros((8, 0, 3)), np.zeros((8, 3, 0)), np.full((8, 3, 2), np.nan), np.full((8, 3, 2), -np.inf)),
+    *(np.full(8, "a"), np.full((8, 3), b"a"), np.full(8, None), np.array([[1], None] * 4, dtype=object)),
+    *(np.array([np.zeros((2, 3))] * 2 + [None] * 6, dtype=object), np.arange(8) > 3, np.full(8, 1e300)),
+    *(np.full((8, 3, 2), 1 << 62), [float("inf")] * 8, [10**30] * 8, ["\ud800"] * 8, np.full(8, 2.0**70)),
+]
+
+
+def test_junk_in_any_place_raises_nothing_but_value_errors(tmp_path):
+    sizes = Sizes((8, 8, 8), (6, 3), (7, 2), (9, 2), aligned=False)
+    whole = mmsa(sizes, truth(sizes))
+    (tmp_path / "in").mkdir()
+    for key in [*whole["test"], "smell"]:
+        for value in JUNK:
+            tree = whole | {"test": whole["test"] | {key: value}}
+            said = outcome(dump(tmp_path / "in" / "x.pkl", tree), tmp_path / "set")
+            assert "\n" not in said
+            assert len(said) < 600
+            assert {path.name for path in tmp_path.iterdir()} <= {"in", "set"}
+
+
+def test_junk_in_the_place_of_a_split_raises_nothing_but_value_errors(tmp_path):
+    sizes = Sizes((8, 8, 8), (6, 3), (7, 2), (9, 2))
+    lists = misa(truth(sizes), words=False)
+    for value in JUNK:
+        for tree in (value, {"train": value}, lists | {"test": value}, lists | {"test": [value]}):
+            assert "\n" not in outcome(dump(tmp_path / "x.pkl", tree), tmp_path / "set")
+        for place in range(4):
+            (features, label, segment) = lists["test"][0]
+            clip = (*features[:place], value, *features[place + 1 :])
+            tree = lists | {"test": [(clip, label, segment), (features, value, value)]}
+            assert "\n" not in outcome(dump(tmp_path / "x.pkl", tree), tmp_path / "set")
+
+
+def outcome(path, out) -> str:
+    try:
+        convert(path, out)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def test_a_split_by_file_needs_its_name(tmp_path):
