@@ -170,15 +170,14 @@ def test_a_push_onto_a_public_repository_with_private_is_refused(server, run):
     assert len(server.commits) == 1
 
 
-def test_a_commit_in_between_is_not_overwritten(server, run, monkeypatch):
+def test_a_commit_in_between_is_not_overwritten(server, run, tmp_path):
     push(run, "ada/new")
-    before = dict(server.repositories["ada/new"]["main"])
-    server.stale = True
-    monkeypatch.setattr(server, "commit", lambda *_: os.urandom(20).hex())
+    save(tmp_path / "other", seed=5)
+    server.before_commit = lambda: server.put("ada/new", {"theirs.txt": b"theirs"})
     with pytest.raises(commit.CommitError) as caught:
-        push(run, "ada/new", rows=[])
+        push(tmp_path / "other", "ada/new")
     refused(caught.value, "HTTP 412")
-    assert server.repositories["ada/new"]["main"] == before
+    assert server.repositories["ada/new"]["main"] == {"theirs.txt": b"theirs"}
 
 
 def test_a_private_run_opens_with_the_token_only_and_never_for_visitors(server, run, tmp_path, monkeypatch):
