@@ -29,7 +29,7 @@ from imder.ui.jobs import Jobs
 from imder.ui.shelf import Shelf
 from imder.ui.validate import MAX_WORK
 
-FUNCTIONS = ["recover", "list_clips", "evaluate_clip"]
+FUNCTIONS = ["recover", "compare", "list_clips", "evaluate_clip"]
 ROWS = {k: CLIPS[2].features[k].astype(float).round(3).tolist() for k in MODALITIES}
 
 
@@ -156,7 +156,7 @@ def test_every_function_by_curl(server: Server, name: str) -> None:
     told = subprocess.run(["curl", "-sN", f"{url}/{name}/{event}"], capture_output=True, text=True, timeout=60).stdout
     assert "event: complete" in told
     [result] = json.loads(told.split("data: ")[-1])
-    assert {"predictions", "clips", "patterns"} & set(result)
+    assert {"predictions", "rows", "clips", "patterns"} & set(result)
 
 
 # --- MCP --------------------------------------------------------------------------------------------------------------

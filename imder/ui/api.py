@@ -249,9 +249,10 @@ def _bound(name: str, value: object, default: float) -> float:
     return float(value)
 
 
-def public_functions(api: Api) -> None:
-    """Adds the functions to the page that is being built; no other has a name outside."""
+def public_functions(api: Api, compare: Callable[..., dict]) -> None:
+    """Adds the functions to the page that is being built, `ComparePage.compare` too; no other has a name outside."""
     gr.api(api.recover, api_name="recover", **MODEL)
+    gr.api(compare, api_name="compare", **MODEL)
     gr.api(api.list_clips, api_name="list_clips", concurrency_id="list", concurrency_limit=2)
     gr.api(api.evaluate_clip, api_name="evaluate_clip", **MODEL)
 

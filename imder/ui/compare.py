@@ -381,7 +381,6 @@ def compare_tab(page: ComparePage, controls: Controls) -> None:
             ]
         numbers = gr.HTML(elem_classes="report", elem_id="compare-table")
         followed = gr.Textbox(visible=False)
-        gr.api(page.compare, api_name="compare", **MODEL)
         api = {"show_progress": "hidden", "trigger_mode": "once", "preprocess": False, "api_visibility": "private"}
     outputs = [text, players, told, *drawn, numbers, followed, status]
     tab.select(None, None, stop, js=BEGIN, api_visibility="private")

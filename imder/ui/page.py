@@ -257,7 +257,8 @@ def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK, distributions: 
                         downloads_section(DownloadsPage(shelf, jobs), controls)
                 hear_section(HearPage(shelf, jobs), controls)
                 measured_section()
-            compare_tab(ComparePage(jobs, shelf), controls)
+            comparison = ComparePage(jobs, shelf)
+            compare_tab(comparison, controls)
             field_tab(FieldPage(jobs, shelf), controls)
             distributions_tab(DistributionsPage(jobs, shelf, Distributions(distributions)), controls)
             benchmark_tab(BenchmarkPage(jobs, Benchmark(benchmark)), LivePage(jobs, shelf, benchmark))
@@ -266,7 +267,7 @@ def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK, distributions: 
             say_tab(SayPage(shelf, jobs), controls)
             explain_tab()
         _connect(demo, page, controls, stage, source)
-        public_functions(Api(shelf, jobs))
+        public_functions(Api(shelf, jobs), comparison.compare)
     return demo
 
 
