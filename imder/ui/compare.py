@@ -214,12 +214,16 @@ class ComparePage:
     ) -> dict:
         """Compares recoveries of one clip under the same noise. The same seed gives the same numbers, times apart.
 
-        sample: the id of a clip, the first of the test split by default.
-        drop: one or two of text, audio, vision (or Language, Voice, Face), vision by default; patterns ignores it.
-        what: patterns (all seven), guidance, samplers, presets (as published, as written, corrected), methods (IMDer,
-        MMIN, GCNet, modality dropout, subset models, fills), or fan (all draws of one recovery).
-        seed: fixes the noise.
-        draws: how many recoveries each, 1 to 64; long comparisons take fewer and say so in the answer's draws.
+        Args:
+            sample: The id of a clip, see list_clips; the first of the test split by default.
+            drop: One or two of text, audio, vision (or Language, Voice, Face); vision by default; patterns ignores it.
+            what: patterns (all seven), guidance, samplers, presets (as published, as written, corrected), methods
+                (IMDer, MMIN, GCNet, modality dropout, subset models, fills), or fan (all draws of one recovery).
+            seed: Fixes the noise, 0 to 2147483647.
+            draws: How many recoveries each, 1 to 64; long comparisons take fewer and say so in the answer's draws.
+
+        Returns:
+            rows (name, prediction, interval, feature_error, nfe, seconds and more), label, and what was asked for.
         """
 
         def work() -> Iterator[dict]:
