@@ -469,7 +469,7 @@ def known_answer(model: IMDer | Recognizer) -> list[float]:
     refined = {k: model.reconstruct(k, z) for k, z in recovered.items()}
     answer = [part[k].square().mean().sqrt() for part in (latents, recovered, refined) for k in MODALITIES]
     answer += [model.read(k, refined[k]).square().mean().sqrt() for k in MODALITIES]
-    answer += model.predict(refined, valid).reshape(3, -1).mean(dim=1)
+    answer += model.output(refined, valid).mean(dim=1)
     model.train(training)
     return [float(x) for x in answer]
 

@@ -129,10 +129,8 @@ def convert(
     every = [clip for clips in result.splits.values() for clip in clips]
     storage = {k: "float16" if all(_fits_half(clip.features[k]) for clip in every) else "float32" for k in MODALITIES}
     note = f"Converted from {file.name}."
-    if result.label.get("classes"):
-        note += (
-            " The label is a class index, not a sentiment: a regression on it and its error say nothing of sentiment."
-        )
+    if classes := result.label.get("classes"):
+        note += f" The label is one of {len(classes)} classes, not a sentiment."
     data = write_feature_set(
         out,
         result.splits,
