@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 #: The figures of `figures` as readers know them.
 TITLES = {"mae": "MAE", "log_loss": "log loss", "accuracy": "accuracy"}
+
+
+def outputs_for(classes: Sequence[str]) -> int:
+    """How many outputs the label asks for: one for a sentiment, which has no classes, else one a class."""
+    return len(classes) or 1
+
+
+def check_outputs(outputs: int, classes: Sequence[str]) -> None:
+    """Raises ValueError unless a model of so many outputs predicts a label of those classes."""
+    if outputs != (wanted := outputs_for(classes)):
+        what = f"{len(classes)} classes need" if classes else "a sentiment needs"
+        raise ValueError(f"outputs: {outputs} is not allowed; {what} {wanted}")
 
 
 def task_loss(value: Tensor, label: Tensor) -> Tensor:

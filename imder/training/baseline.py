@@ -18,12 +18,12 @@ from imder.baselines.recognizer import grouped
 from imder.data.clip import Batch, Clip
 from imder.data.dataset import FeatureSet
 from imder.modality import PATTERNS, symbols, to_mask
-from imder.model.task import TITLES, figures, outcome
+from imder.model.task import TITLES, check_outputs, figures, outcome, outputs_for
 from imder.samplers import noise_seed
 from imder.training.checkpoint import write_folder
 from imder.training.config import BaselineTraining, Recipe, recipe_from_json
 from imder.training.loop import Job, Reporter
-from imder.training.stages import CHUNK, Bench, JobFunction, Phase, by_pattern, check_outputs, fit_job, outputs_for
+from imder.training.stages import CHUNK, Bench, JobFunction, Phase, by_pattern, fit_job
 
 #: Weights of a model's named losses; those without an entry have the weight 1.
 WEIGHTS: dict[str, dict[str, float]] = {"mmin": mmin.WEIGHTS, "gcnet": gcnet.WEIGHTS}
@@ -65,10 +65,10 @@ class BaselineBench(Bench):
         kind, config = BASELINES[self.config.model]
         torch.manual_seed(noise_seed(self.config.seed, "weights"))
         try:
-            sizes = config(self.data.feature_dims, **{"outputs": outputs_for(self.data)} | self.overrides)
+            sizes = config(self.data.feature_dims, **{"outputs": outputs_for(self.data.label_classes)} | self.overrides)
         except TypeError as error:
             raise ValueError(f"set: the model {self.config.model!r} does not know this: {error}") from None
-        check_outputs(sizes.outputs, self.data)
+        check_outputs(sizes.outputs, self.data.label_classes)
         model = kind(sizes)
         state = model.state_dict()
         if (self.folder / "results" / START).exists():

@@ -19,7 +19,7 @@ from imder.data.dataset import FeatureSet
 from imder.data.standardise import Standardiser
 from imder.modality import MODALITIES, PATTERNS, symbols, to_mask
 from imder.model import IMDer, ModelConfig
-from imder.model.task import figures, task_loss
+from imder.model.task import check_outputs, figures, outputs_for, task_loss
 from imder.samplers import get_sampler, noise_seed
 from imder.training.checkpoint import Checkpoints, DamagedError, read_folder, write_folder
 from imder.training.config import TrainingConfig
@@ -148,11 +148,11 @@ class Bench:
 
     def model_config(self, **changes: Any) -> ModelConfig:
         """The preset for this data's widths, lengths and kind of label."""
-        values = {"frames": self.features["train"].valid.shape[1] - 2, "outputs": outputs_for(self.data)}
+        values = {"frames": self.features["train"].valid.shape[1] - 2, "outputs": outputs_for(self.data.label_classes)}
         config = ModelConfig.from_preset(
             self.config.preset, self.data.feature_dims, **values | self.overrides | changes
         )
-        check_outputs(config.outputs, self.data)
+        check_outputs(config.outputs, self.data.label_classes)
         return config
 
     def model(self, *results: str, **changes: Any) -> IMDer:
@@ -181,17 +181,6 @@ class Bench:
                     pieces[k].append(z)
         values = {k: torch.cat(z) for k, z in pieces.items()}
         return Part(values, model.latent_valid(part.valid), part.label, part.ids, 2)
-
-
-def outputs_for(data: FeatureSet) -> int:
-    """The outputs that the label asks for: one for a sentiment, else a score a class."""
-    return len(data.label_classes) or 1
-
-
-def check_outputs(outputs: int, data: FeatureSet) -> None:
-    """Raises ValueError unless a model of so many outputs can learn the labels."""
-    if outputs != (wanted := outputs_for(data)):
-        raise ValueError(f"outputs: {outputs} is not allowed; the label {data.label_name!r} needs {wanted}")
 
 
 def run(bench: Bench, name: str, report: Reporter) -> None:
