@@ -44,8 +44,8 @@ RAVDESS = Known(
     commands=(
         "python -m imder data convert ravdess_actors1_20.npz --out ravdess_actors1_20 "
         "--title 'RAVDESS, actors 1 to 20'",
-        "python -m imder train --data ravdess_actors1_20 --out ravdess --preset corrected --score-updates 1500 "
-        "--score-valid 125 --train-draws 2 --recover-epochs 12",
+        "python -m imder train --data ravdess_actors1_20 --out ravdess --preset corrected --score-updates 1000 "
+        "--score-valid 125 --passes 3 --train-draws 2 --recover-epochs 8",
     ),
     classes=("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"),
 )
