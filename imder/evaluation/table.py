@@ -10,7 +10,7 @@ import numpy as np
 
 from imder.baselines import BASELINES
 from imder.evaluation.rows import Row
-from imder.evaluation.study import DRAWN
+from imder.evaluation.study import CONTROLS, DRAWN
 from imder.modality import MODALITIES, PATTERNS, SYMBOLS, missing, symbols
 
 TITLES = {
@@ -131,6 +131,7 @@ def recovery(rows: Rows) -> list[Told]:
     if not any(row["metric"] == "feature_error" for row in rows.rows):
         return []
     n, most = rows.shown, rows.most
+    controls = [method for method in CONTROLS if method in rows.methods]
     errors, distances = [], []
     for pattern in PATTERNS[:-1]:
         for k in missing(pattern):
@@ -142,7 +143,7 @@ def recovery(rows: Rows) -> list[Told]:
 
             shown = [figure(method, "feature_error") for method in ("mean", "zero", "knn", "ridge", "imder-mean")]
             shown += [figure("imder", "feature_error", n, refined) for refined in (False, True)]
-            shown += [figure(method, "feature_error") for method in ("imder", "unconditional")]
+            shown += [figure(method, "feature_error") for method in ("imder", "unconditional", *controls)]
             errors.append([name, *map(text, shown)])
 
             cover = {"metric": "coverage90", "draws": most} | where
@@ -161,6 +162,7 @@ def recovery(rows: Rows) -> list[Told]:
             )
     head = ["available → recovered", "mean fill", "zero fill", "kNN", "ridge", "conditional mean", f"mean of {n} draws"]
     head += [f"D_k of mean of {n}", "one draw", "one unconditional draw"]
+    head += [f"one draw {TITLES[method]}" for method in controls]
     energy = ["available → recovered", "one draw", "unconditional", "floor: halves", "floor: other speakers", "ridge"]
     energy += ["mean fill", f"coverage, {most} draws", "unconditional", "exact draws"]
     found = [

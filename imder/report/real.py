@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from imder.evaluation.metrics import CLASSES, confusion
 from imder.evaluation.table import Told, recoveries
-from imder.report.blocks import Block, Bullets, Heading, Listing, Table, Text, plain
+from imder.report.blocks import DASH, Block, Bullets, Heading, Listing, Table, Text, plain
 from imder.report.compare import difference_tables
 from imder.report.known import KNOWN, Known
 from imder.report.results import FIXED, Column, Panel, Place, data_name
@@ -14,9 +14,11 @@ from imder.report.tables import PROTOCOLS, percent, prediction_tables
 
 #: Of which patterns a matrix of the predicted classes is shown.
 SHOWN: tuple[Place, ...] = (("audio",), ("vision",), ("text", "audio", "vision"))
+#: Fewer speakers than this are not resampled.
+LEAST = 10
 CAPTIONS = {
     "Feature error": "Mean squared error a dimension of the latents in units of their variance on the training clips, "
-    "where mean fill is 1.",
+    "where mean fill is 1 (on other speakers it is what the first column says).",
     "Energy distance and coverage": "Energy distance between recovered and real clips; its floors are real against "
     "real: random halves of the split, ± their deviation, and training clips, other speakers, against the split. "
     "Coverage is the share of true values between the 5 % and 95 % quantile of the draws, beside what "
@@ -46,7 +48,10 @@ def section(name: str, panels: Sequence[Panel], compared: Sequence[Sequence[Colu
         protocol = PROTOCOLS.get(panel.protocol, panel.protocol)
         blocks.append(Heading(level + 1, f"{panel.data}, {panel.split}, {panel.clips} clips: {protocol}"))
         blocks += prediction_tables(panel)
-        blocks += [table for column in references for table in difference_tables(panel, column)]
+        if panel.entries and (speakers := _speakers(panel)) < LEAST:
+            blocks.append(Text(f"The split has {speakers} speakers: too few to draw intervals of differences over."))
+        else:
+            blocks += [table for column in references for table in difference_tables(panel, column)]
         if panel.protocol == FIXED:
             blocks += [_recovered(told) for told in recoveries(panel.rows)]
         if panel.scale == CLASSES:
@@ -54,9 +59,17 @@ def section(name: str, panels: Sequence[Panel], compared: Sequence[Sequence[Colu
     return blocks
 
 
+def _speakers(panel: Panel) -> int:
+    """How many videos or speakers the clips are of, those that a bootstrap draws together."""
+    return len({video for entry in panel.entries.values() for video in entry.clips.videos})
+
+
 def _recovered(told: Told) -> Table:
-    body = tuple(tuple(plain(cell) for cell in line) for line in told.body)
-    return Table(told.name, CAPTIONS[told.name] + " L language, A voice, V face.", tuple(told.head), body)
+    """Without the columns of what was not measured."""
+    kept = [i for i in range(len(told.head)) if any(line[i] != DASH for line in told.body)]
+    head, *body = (tuple(line[i] for i in kept) for line in (told.head, *told.body))
+    cells = tuple(tuple(map(plain, line)) for line in body)
+    return Table(told.name, CAPTIONS[told.name] + " L language, A voice, V face.", head, cells)
 
 
 def confusions(panel: Panel, known: Known) -> list[Table]:
