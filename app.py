@@ -23,7 +23,7 @@ import shutil
 from imder.ui.jobs import Jobs
 from imder.ui.page import build
 from imder.ui.serve import serve
-from imder.ui.shelf import Shelf, bundled_models, named
+from imder.ui.shelf import Shelf, bundled_models, named, open_public
 
 
 def main() -> int:
@@ -32,11 +32,11 @@ def main() -> int:
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
     parser = argparse.ArgumentParser(description="IMDer Explorer, the page.")
     parser.add_argument("--run", metavar="SOURCE", help="a run folder or a Hub repository owner/name[@revision]")
-    parser.add_argument("--data", metavar="PATH", help="a data set folder (default: the bundled corpus)")
+    parser.add_argument("--data", metavar="PATH", help="a data set folder or owner/name (default: the bundled one)")
     args = parser.parse_args()
     jobs = Jobs()
     try:
-        shelf = Shelf(named(args.run, bundled_models()), named(args.data, {"bundled": "bundled"}))
+        shelf = Shelf(named(args.run, bundled_models()), named(args.data, {"bundled": "bundled"}), visitors=open_public)
         serve(build(shelf, jobs), jobs, temporary)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

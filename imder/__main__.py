@@ -8,13 +8,21 @@ import sys
 from collections.abc import Sequence
 
 VERBS = {
-    "data": ("imder.data.cli", "build the bundled corpus, convert a feature file, say what a data set holds"),
+    "data": (
+        "imder.data.cli",
+        "convert a feature file, say what a data set holds, publish and pull it, build the bundled corpus",
+    ),
     "train": ("imder.training.cli", "train a model; the same command goes on where it was interrupted"),
     "evaluate": ("imder.evaluation.cli", "measure a run, one row a figure"),
     "report": ("imder.report.cli", "make tables, curves and the reproduction log from stored rows"),
+    "distributions": ("imder.evaluation.distributions", "recovered against real over a split, kept in one small file"),
     "bench": ("imder.bench.cli", "measure whether draws are right and what they cost"),
+    "say": ("imder.say", "imagine a voice and a face for a sentence"),
     "golden": ("imder.model.golden", "compare our modules with arrays of the authors' published code"),
-    "push": ("imder.hub", "publish a run on the Hub"),
+    "convert-official": ("imder.training.official", "make a run from a weight file of the authors' published code"),
+    "push": ("imder.publish.push", "publish a run on the Hub"),
+    "pull": ("imder.publish.pull", "copy a run of the Hub into a folder"),
+    "space": ("imder.publish.space", "publish the page as a Space of the Hub"),
 }
 
 

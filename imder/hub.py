@@ -1,8 +1,7 @@
-"""A run as a folder: saved whole, loaded only if it is as it was saved, pulled from the Hub and pushed to it."""
+"""A run as a folder: saved whole, loaded only if it is as it was saved, from the disk or from the Hub."""
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
 import errno
@@ -11,10 +10,8 @@ import hashlib
 import json
 import math
 import os
-import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,9 +40,6 @@ FILES = (*SEALED, MANIFEST, LOG, CARD)
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "corrected"
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
-#: owner/name[@revision] as the Hub allows it.
-_HUB_SOURCE = re.compile(r"(?P<repo>\w[\w.-]{0,95}/\w[\w.-]{0,95})(@(?P<revision>[\w][\w./-]{0,199}))?", re.ASCII)
-_CACHE_SECONDS = 5.0  # to look for a copy in the cache after the Hub used up its time
 
 _MAX_BYTES = {CONFIG: 16 << 20, METRICS: 16 << 20, MANIFEST: 1 << 20, WEIGHTS: 1 << 30}
 _MAX_TENSORS = 10_000
@@ -74,6 +68,22 @@ class Run:
     def kind(self) -> str:
         """`imder`, or the baseline's name in `BASELINES`."""
         return self.model.kind if isinstance(self.model, Recognizer) else "imder"
+
+    @property
+    def repository(self) -> str | None:
+        """`owner/name` on the Hub that it was pulled from."""
+        found = None if os.path.isdir(os.path.expanduser(self.source)) else fetch.repository(self.source)
+        return None if found is None else found[0]
+
+    @property
+    def name(self) -> str:
+        """The folder's name, or the repository's."""
+        return self.repository.partition("/")[2] if self.repository else self.folder.resolve().name
+
+    @property
+    def pinned(self) -> str:
+        """A source that opens just this again: the folder, or `owner/name@commit`; the cache names a folder by it."""
+        return f"{self.repository}@{self.folder.name}" if self.repository else str(self.folder)
 
 
 # Saving --------------------------------------------------------------------------------------------------------------
@@ -505,21 +515,26 @@ def _check_answer(model: IMDer, known: list[float], folder: Path) -> None:
 
 
 def resolve(
-    source: str | os.PathLike[str] | None, *, deadline: float = 10.0, cache_dir: str | Path | None = None
+    source: str | os.PathLike[str] | None,
+    *,
+    deadline: float = 10.0,
+    patient: bool = False,
+    cache_dir: str | Path | None = None,
+    anonymous: bool = False,
 ) -> tuple[Path, str | None]:
     """The folder that serves for `source`, and a one-line notice if it is not what was asked for.
 
-    A folder is itself; `owner/name[@revision]` is pulled from the Hub (or its cache) within `deadline` seconds and its
-    checksums are compared, and where that fails the bundled checkpoint serves; None and "bundled" are the bundled one.
+    A folder is itself; `owner/name[@revision]` is pulled from the Hub (or its cache) within `deadline` seconds (with
+    `patient`: while something arrives) and its checksums are compared, and where that fails the bundled checkpoint
+    serves; None and "bundled" are the bundled one.
     Raises RunError for a source that is neither a folder nor a repository's name.
     """
     if source is None or str(source) == "bundled":
         return BUNDLED, None
     if os.path.isdir(folder := os.path.expanduser(source)):
         return Path(folder), None
-    repo_id, revision = _hub_source(str(source))
     try:
-        return _pull(str(source), repo_id, revision, deadline, cache_dir)
+        return pull(str(source), deadline=deadline, patient=patient, cache_dir=cache_dir, anonymous=anonymous)
     except fetch.FetchError as error:
         return BUNDLED, f"{source}: no such folder here, and {error}; the bundled checkpoint serves instead."
 
@@ -530,12 +545,14 @@ def load(
     deadline: float = 10.0,
     cache_dir: str | Path | None = None,
     fallback: bool = True,
+    anonymous: bool = False,
 ) -> Run:
     """The run of `source`, as `resolve` finds it; a faulty one from the Hub is replaced by the bundled one too.
 
-    A faulty folder that the user named is an error. With `fallback` False nothing is replaced: RunError instead.
+    A faulty folder that the user named is an error. With `fallback` False nothing is replaced: RunError instead, and
+    the Hub is waited for while something arrives. `anonymous`: without the token, so that nothing private is opened.
     """
-    folder, notice = resolve(source, deadline=deadline, cache_dir=cache_dir)
+    folder, notice = resolve(source, deadline=deadline, patient=not fallback, cache_dir=cache_dir, anonymous=anonymous)
     ours = folder == BUNDLED
     if notice and ours and not fallback:
         raise RunError(notice.partition("; the bundled")[0])
@@ -544,86 +561,31 @@ def load(
     except RunError as error:
         if ours or not fallback or os.path.isdir(os.path.expanduser(source)):
             raise
-        notice = f"{source}: {_without(folder, error)}; the bundled checkpoint serves instead."
+        notice = f"{source}: {fetch.without(folder, error)}; the bundled checkpoint serves instead."
         run = load_run(BUNDLED, source="bundled")
     return dataclasses.replace(run, notice=notice)
 
 
-def _hub_source(source: str) -> tuple[str, str | None]:
-    match = _HUB_SOURCE.fullmatch(source)
-    if match is None or ".." in source or "--" in match["repo"] or match["repo"].endswith((".git", ".ipynb", "-", ".")):
+def repository(source: str) -> tuple[str, str | None]:
+    """`owner/name` and the revision of a Hub repository's name; RunError for any other text."""
+    found = fetch.repository(source)
+    if found is None:
         shown = source if len(source) <= 100 else source[:100] + "..."
         raise RunError(
             f"{shown!r} is neither a folder nor a Hub repository; allowed: a folder or owner/name[@revision]"
         )
-    return match["repo"], match["revision"]
+    return found
 
 
-def _pull(
-    source: str, repo_id: str, revision: str | None, deadline: float, cache_dir: str | Path | None
+def pull(
+    source: str,
+    *,
+    deadline: float = 10.0,
+    patient: bool = False,
+    cache_dir: str | Path | None = None,
+    anonymous: bool = False,
 ) -> tuple[Path, str | None]:
-    """The Hub's files with the right checksums, downloaded a second time where the first differ, or FetchError."""
-    end, notice = time.monotonic() + deadline, None
-    request = {
-        "repo_id": repo_id,
-        "revision": revision,
-        "cache_dir": None if cache_dir is None else str(cache_dir),
-        "allow_patterns": list(FILES),
-    }
-    try:
-        folder = fetch.fetch(deadline, request)
-    except fetch.FetchError as error:
-        try:
-            folder = fetch.fetch(_CACHE_SECONDS, request | {"local_files_only": True})
-        except fetch.FetchError:
-            raise error from None
-        notice = f"{source}: {error}; the copy in the cache serves instead."
-    try:
-        verify(folder)
-    except RunError as damage:
-        try:
-            folder = fetch.fetch(end - time.monotonic(), request | {"force_download": True})
-            verify(folder)
-        except (RunError, fetch.FetchError):
-            raise fetch.FetchError(f"what the Hub delivers is faulty ({_without(folder, damage)})") from None
-        notice = None
-    return folder, notice
-
-
-def _without(folder: Path, error: RunError) -> str:
-    """The error's text for visitors: file names without the machine's folders."""
-    return str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), "the run")
-
-
-def push(folder: str | os.PathLike[str], repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-    """Uploads a run that loads without fault to the Hub; returns the commit's address. RunError if anything fails."""
-    from httpx2 import HTTPError
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
-    repo_id, revision = _hub_source(repo_id)
-    if revision is not None:
-        raise RunError(f"{repo_id}@{revision}: a push goes to the main branch; give owner/name")
-    load_run(folder)
-    api = HfApi(token=token)
-    try:
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id, folder_path=folder, allow_patterns=list(FILES), commit_message="Upload the run"
-        )
-    except (HfHubHTTPError, HTTPError, OSError, ValueError, RuntimeError) as error:
-        raise RunError(f"{repo_id}: {folder} was not pushed: {fetch.reason(error)}") from None
-    return str(commit.commit_url)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `python -m imder push`."""
-    parser.add_argument("run", metavar="RUN", help="the run's folder")
-    parser.add_argument("repository", metavar="owner/name", help="the Hub's repository; made if it does not exist")
-    parser.add_argument("--private", action="store_true", help="make a new repository private")
-
-
-def main(args: argparse.Namespace) -> int:
-    """Pushes a run; the token is the one of HF_TOKEN or of `hf auth login`."""
-    print(push(args.run, args.repository, private=args.private))
-    return 0
+    """The folder in the cache of a run on the Hub, its checksums compared, and a notice as of `fetch.pull`."""
+    repository(source)
+    how = {"deadline": deadline, "patient": patient, "cache_dir": cache_dir, "anonymous": anonymous}
+    return fetch.pull(source, FILES, verify, **how)

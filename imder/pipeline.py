@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 import uuid
@@ -15,7 +16,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from imder import hub
+from imder import fetch, hub
 from imder.data import FeatureSet
 from imder.data.clip import Clip, collate
 from imder.interpret import nearest_words
@@ -133,6 +134,16 @@ class Recovery:
     classes: tuple[str, ...] = ()  # the names of a prediction's probabilities; empty where it is a sentiment
 
 
+def _open_data(source: str | Path) -> tuple[FeatureSet, str | None]:
+    """The data set; the bundled one, and why, in the place of one that the Hub cannot serve."""
+    try:
+        return FeatureSet.open(source), None
+    except ValueError as error:
+        if not isinstance(source, str) or Path(source).exists() or fetch.repository(source) is None:
+            raise
+        return FeatureSet.open("bundled"), f"{error}; the bundled data set serves instead."
+
+
 class RecoveryPipeline:
     """A run with the data set it is shown on. Thread-safe after construction: nothing is kept between calls."""
 
@@ -157,16 +168,28 @@ class RecoveryPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path | None = None, *, data: str | Path | FeatureSet | None = "bundled"
+        cls,
+        source: str | Path | None = None,
+        *,
+        data: str | Path | FeatureSet | None = "bundled",
+        anonymous: bool = False,
     ) -> RecoveryPipeline:
-        """A run folder, a Hub repository `owner/name[@revision]`, or None for the bundled checkpoint.
+        """A run folder, a Hub repository `owner/name[@revision]`, or None for the bundled checkpoint; data likewise.
 
-        Where the Hub cannot serve, the bundled checkpoint does and `notice` says so.
+        Where the Hub cannot serve, the bundled checkpoint does, or the bundled data set, and both where only they fit
+        each other; `notice` says so. `anonymous`: the Hub is asked without the token.
         """
-        run = hub.load(source)
-        if data is not None and not isinstance(data, FeatureSet):
-            data = FeatureSet.open(data)
-        return cls(run, data)
+        run = hub.load(source, anonymous=anonymous)
+        if data is None or isinstance(data, FeatureSet):
+            return cls(run, data)
+        shown, notice = _open_data(data)
+        if dict(shown.feature_dims) != dict(run.model.config.feature_dims):
+            if notice:
+                run, notice = hub.load(), f"{notice} The model reads other features: the bundled one serves too."
+            elif run.notice and run.source == "bundled":
+                shown, notice = FeatureSet.open("bundled"), "It is shown on its own data set."
+        both = " ".join(filter(None, (run.notice, notice or shown.notice)))
+        return cls(dataclasses.replace(run, notice=both or None), shown)
 
     # What does not depend on a request -------------------------------------------------------------------------------
 
@@ -184,7 +207,7 @@ class RecoveryPipeline:
     def _training_plane(self) -> tuple[dict[str, PCA], Arrays]:
         if self.data is None:
             return {}, {}
-        clips = self.data.split(self.data.splits[0])
+        clips = self.data.complete(self.data.splits[0])
         latents: dict[str, list[Tensor]] = {}
         for at in range(0, len(clips), 256):
             batch = self.run.standardiser.apply(collate([clips[i] for i in range(at, min(at + 256, len(clips)))]))
@@ -223,7 +246,7 @@ class RecoveryPipeline:
             return np.zeros((*z.shape[:-2], 0), dtype=np.float32)
         return self.planes[k].transform(self._fixed(z).reshape(-1, self.planes[k].n_features_in_).numpy()).astype("f4")
 
-    def _readable(self, k: str, z: Tensor) -> np.ndarray:
+    def readable(self, k: str, z: Tensor) -> np.ndarray:
         """Latents (N, D, L) as raw features (N, L + 2, F_k)."""
         return self.run.standardiser.invert(k, self.model.read(k, z).numpy()).astype(np.float32)
 
@@ -355,7 +378,7 @@ class _Session:
             norms[k] = np.array(
                 [0.0 if s[k].score is None else float(s[k].score[0].square().mean().sqrt()) for s in steps], dtype="f4"
             )
-            readable[k] = self.pipeline._readable(k, d)
+            readable[k] = self.pipeline.readable(k, d)
         # A modality that waits or is done has no score; at the end none has.
         heads = [next((s for s in step.values() if s.score is not None), step[request.missing[0]]) for step in steps]
         return RecoveryChunk(
@@ -392,7 +415,7 @@ class _Session:
                 "mean_refined": model.reconstruct(k, mean),
             }
             errors[k] = {name: float(feature_error(model.unit(k, v), self.truth[k])) for name, v in kinds.items()}
-        readable = {k: self.pipeline._readable(k, z) for k, z in draws.items()}
+        readable = {k: self.pipeline.readable(k, z) for k, z in draws.items()}
         words: list[list[tuple[str, float]]] = []
         vocabulary = self.pipeline.data.vocabulary if self.pipeline.data is not None else None
         if "text" in readable and vocabulary is not None and request.clip.words:

@@ -1,4 +1,8 @@
-"""A real HTTP server on loopback that speaks the part of the Hub's API that models need, in good and bad moods."""
+"""A real HTTP server on loopback that speaks the part of the Hub's API that we need, in good and bad moods.
+
+Reading: repository info, tree, resolve with ETags, and with a redirect to another host for large files. Writing:
+create, validate-yaml, preupload, LFS batch and upload, commit. Models, data sets and Spaces; private ones by a token.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +26,27 @@ STATUS = {
     "503": {},
 }
 MOODS = ("ok", *STATUS, "refused", "hang", "slow", "portal", "corrupted", "corrupted once", "cut")
+TOKEN = "hf_SecretOfTheTests"
+LARGE = (".safetensors", ".ogg")  # kept apart from the repository, as by git LFS
 
 
 class FakeHub:
-    """Model repositories in memory, `repositories[id][revision]` is {file name: bytes}; `mood` may change any time."""
+    """Repositories in memory, `repositories[id][revision]` is {file name: bytes}; `mood` may change any time.
+
+    The id of a data set is datasets/owner/name, that of a Space spaces/owner/name. The mood rules the requests whose
+    address `moody` matches; `bearers` are the tokens that came with each request.
+    """
 
     def __init__(self, delay: float = 0.3) -> None:
         self.repositories: dict[str, dict[str, dict[str, bytes]]] = {}
         self.private: set[str] = set()
         self.large: dict[str, bytes] = {}  # uploaded by sha256, not yet committed
-        self.mood, self.delay = "ok", delay
+        self.stored: dict[str, tuple[str, bytes]] = {}  # large files that were asked for, by sha256
+        self.mood, self.moody, self.delay = "ok", "", delay
         self.requests: list[tuple[str, str]] = []
+        self.bearers: list[tuple[str, str | None]] = []
+        self.created: list[dict[str, Any]] = []
+        self.commits: list[tuple[str, str, list[str]]] = []  # repository, summary, the paths that it touched
         self.stopped = threading.Event()
         self._corrupted: set[str] = set()
         self._server: ThreadingHTTPServer | None = None
@@ -106,8 +120,12 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         hub, path = self.hub, unquote(urlsplit(self.path).path)
         hub.requests.append((self.command, path))
+        bearer = self.headers.get("Authorization")
+        hub.bearers.append((path, bearer and bearer.removeprefix("Bearer ")))
         content = self._content()
-        if hub.mood == "hang":
+        if not re.search(hub.moody, path):
+            self._route(path, content)
+        elif hub.mood == "hang":
             hub.stopped.wait()
             self.close_connection = True
         elif hub.mood == "portal":
@@ -117,11 +135,28 @@ class Handler(BaseHTTPRequestHandler):
         else:
             if hub.mood == "slow":
                 hub.stopped.wait(hub.delay)
-            for method, pattern, action in ROUTES:
-                if self.command in method and (match := re.fullmatch(pattern, path)):
-                    action(self, content, **match.groupdict())
-                    return
-            self._send(404, b"", {"X-Error-Message": "no such address"})
+            self._route(path, content)
+
+    def _route(self, path: str, content: bytes) -> None:
+        for method, pattern, action in ROUTES:
+            if self.command in method and (match := re.fullmatch(pattern, path)):
+                named = match.groupdict()
+                if "kind" in named:
+                    kind = (named.pop("kind") or "").replace("models/", "")
+                    named["repository"] = kind + named["repository"]
+                action(self, content, **named)
+                return
+        self._send(404, b"", {"X-Error-Message": "no such address"})
+
+    def _owner(self) -> bool:
+        """Whether the request has the right token."""
+        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
+
+    def _refuse_strangers(self) -> bool:
+        """Refuses to write for anybody else; True if it did."""
+        if not self._owner():
+            self._send(401, b"", STATUS["401"])
+        return not self._owner()
 
     def _content(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -146,8 +181,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _files(self, repository: str, revision: str | None) -> dict[str, bytes] | None:
         """The files, or None after the refusal is sent."""
-        if repository not in self.hub.repositories:
-            self._send(404, b"", STATUS["404"])
+        hidden = repository in self.hub.private and not self._owner()
+        if repository not in self.hub.repositories or hidden:
+            self._send(401 if hidden else 404, b"", STATUS["404"])
             return None
         files = self.hub.find(repository, revision or "main")
         if files is None:
@@ -158,7 +194,15 @@ class Handler(BaseHTTPRequestHandler):
         if (files := self._files(repository, revision)) is not None:
             branch = next(b for b, f in self.hub.repositories[repository].items() if f is files)
             names = [{"rfilename": name} for name in files]
-            self._json({"id": repository, "sha": self.hub.commit(repository, branch), "siblings": names, "tags": []})
+            self._json(
+                {
+                    "id": "/".join(repository.split("/")[-2:]),
+                    "sha": self.hub.commit(repository, branch),
+                    "private": repository in self.hub.private,
+                    "siblings": names,
+                    "tags": [],
+                }
+            )
 
     def tree(self, content: bytes, repository: str, revision: str) -> None:
         if (files := self._files(repository, revision)) is not None:
@@ -172,7 +216,20 @@ class Handler(BaseHTTPRequestHandler):
             return
         branch = next(b for b, f in self.hub.repositories[repository].items() if f is files)
         data = files[name]
-        headers = {"ETag": f'"{etag(data)}"', "X-Repo-Commit": self.hub.commit(repository, branch)}
+        headers = {"X-Repo-Commit": self.hub.commit(repository, branch)}
+        if name.endswith(LARGE):
+            oid = hashlib.sha256(data).hexdigest()
+            self.hub.stored[oid] = name, data
+            headers |= {"X-Linked-Size": str(len(data)), "X-Linked-Etag": f'"{oid}"'}
+            self._send(302, b"", headers | {"Location": f"http://localhost:{self.hub.port}/stored/{oid}"})
+        else:
+            self._body(name, data, headers | {"ETag": f'"{etag(data)}"'})
+
+    def stored(self, content: bytes, oid: str) -> None:
+        """A large file, at the address of another host."""
+        self._body(*self.hub.stored[oid], {"ETag": f'"{oid}"'})
+
+    def _body(self, name: str, data: bytes, headers: dict[str, str]) -> None:
         if self.command == "HEAD":
             self._send(200, data, headers)
         elif self.hub.mood == "cut" and len(data) > 1000:
@@ -182,10 +239,17 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200, self.hub.body(name, data), headers)
 
     def create(self, content: bytes) -> None:
+        if self._refuse_strangers():
+            return
         wanted = json.loads(content)
-        repository = f"{wanted['organization']}/{wanted['name']}"
+        kind = {"dataset": "datasets/", "space": "spaces/"}.get(wanted.get("type"), "")
+        repository = f"{kind}{wanted['organization']}/{wanted['name']}"
         known = repository in self.hub.repositories
-        self.hub.repositories.setdefault(repository, {"main": {}})
+        if kind == "spaces/" and "sdk" not in wanted:
+            self._send(400, b"", {"X-Error-Message": "a Space needs an sdk"})
+            return
+        self.hub.created.append(wanted)
+        self.hub.repositories.setdefault(repository, {"main": {".gitattributes": b"*.safetensors filter=lfs\n"}})
         if wanted.get("visibility") == "private" and not known:
             self.hub.private.add(repository)
         self._json({"url": f"{self.hub.url}/{repository}"}, 409 if known else 200)
@@ -196,17 +260,21 @@ class Handler(BaseHTTPRequestHandler):
         self._json({"errors": [] if valid else [{"message": "no front matter"}], "warnings": []}, 200 if valid else 400)
 
     def preupload(self, content: bytes, repository: str, revision: str) -> None:
-        files = [
-            {
-                "path": file["path"],
-                "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
-                "shouldIgnore": False,
-            }
-            for file in json.loads(content)["files"]
-        ]
+        there = self._files(repository, revision)
+        if there is None or self._refuse_strangers():
+            return
+        files = []
+        for file in json.loads(content)["files"]:
+            name, large = file["path"], file["path"].endswith(LARGE)
+            oid = {}
+            if name in there:
+                oid = {"oid": hashlib.sha256(there[name]).hexdigest() if large else etag(there[name])}
+            files.append({"path": name, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False} | oid)
         self._json({"files": files})
 
     def batch(self, content: bytes, repository: str) -> None:
+        if self._refuse_strangers():
+            return
         objects = [
             {**wanted, "actions": {"upload": {"href": f"{self.hub.url}/upload/{wanted['oid']}"}}}
             for wanted in json.loads(content)["objects"]
@@ -218,17 +286,28 @@ class Handler(BaseHTTPRequestHandler):
         self._send(200 if hashlib.sha256(content).hexdigest() == oid else 400, b"", {})
 
     def receive(self, content: bytes, repository: str, revision: str) -> None:
-        if self._files(repository, revision) is None:
+        if self._files(repository, revision) is None or self._refuse_strangers():
             return
-        files = dict(self.hub.repositories[repository][revision])
+        files, touched = dict(self.hub.repositories[repository][revision]), []
+        summary = ""
         for line in content.splitlines():
             entry = json.loads(line)
             value = entry["value"]
+            if entry["key"] == "header":
+                summary = value["summary"]
+                if value.get("parentCommit") not in (None, self.hub.commit(repository, revision)):
+                    self._send(412, b"", {"X-Error-Message": "A commit has happened since"})
+                    return
+                continue
+            touched.append(value["path"])
             if entry["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif entry["key"] == "lfsFile":
-                files[value["path"]] = self.hub.large.pop(value["oid"])
+                files[value["path"]] = self.hub.large[value["oid"]]
+            elif entry["key"] == "deletedFile":
+                del files[value["path"]]
         self.hub.put(repository, files, revision)
+        self.hub.commits.append((repository, summary, touched))
         oid = self.hub.commit(repository, revision)
         self._json({"commitOid": oid, "commitUrl": f"{self.hub.url}/{repository}/commit/{oid}", "success": True})
 
@@ -239,15 +318,18 @@ def etag(data: bytes) -> str:
 
 
 _REPOSITORY = r"(?P<repository>[^/]+/[^/]+)"
+_API = f"/api/(?P<kind>models/|datasets/|spaces/){_REPOSITORY}"
+_PAGE = f"/(?P<kind>datasets/|spaces/)?{_REPOSITORY}"
 ROUTES = (
     (("POST",), "/api/repos/create", Handler.create),
     (("POST",), "/api/validate-yaml", Handler.validate),
-    (("GET",), f"/api/models/{_REPOSITORY}", Handler.info),
-    (("GET",), f"/api/models/{_REPOSITORY}/revision/(?P<revision>.+)", Handler.info),
-    (("GET",), f"/api/models/{_REPOSITORY}/tree/(?P<revision>.+)", Handler.tree),
-    (("POST",), f"/api/models/{_REPOSITORY}/preupload/(?P<revision>.+)", Handler.preupload),
-    (("POST",), f"/api/models/{_REPOSITORY}/commit/(?P<revision>.+)", Handler.receive),
-    (("POST",), rf"/{_REPOSITORY}\.git/info/lfs/objects/batch", Handler.batch),
+    (("GET",), _API, Handler.info),
+    (("GET",), f"{_API}/revision/(?P<revision>.+)", Handler.info),
+    (("GET",), f"{_API}/tree/(?P<revision>.+)", Handler.tree),
+    (("POST",), f"{_API}/preupload/(?P<revision>.+)", Handler.preupload),
+    (("POST",), f"{_API}/commit/(?P<revision>.+)", Handler.receive),
+    (("POST",), rf"{_PAGE}\.git/info/lfs/objects/batch", Handler.batch),
     (("PUT",), "/upload/(?P<oid>[0-9a-f]{64})", Handler.upload),
-    (("HEAD", "GET"), f"/{_REPOSITORY}/resolve/(?P<revision>[^/]+)/(?P<name>.+)", Handler.file),
+    (("HEAD", "GET"), "/stored/(?P<oid>[0-9a-f]{64})", Handler.stored),
+    (("HEAD", "GET"), f"{_PAGE}/resolve/(?P<revision>[^/]+)/(?P<name>.+)", Handler.file),
 )

@@ -10,9 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -20,13 +21,25 @@ import anyio.from_thread
 import numpy as np
 
 from imder.data.clip import Clip, Word
+from imder.data.dataset import BUNDLED
+from imder.field import (
+    Arrows,
+    FieldEnd,
+    FieldPaths,
+    FieldProgress,
+    FieldRequest,
+    FieldStart,
+    Picture,
+    grid,
+    relative_density,
+)
 from imder.modality import MODALITIES, missing
 from imder.pipeline import Recovery, RecoveryChunk, RecoveryRequest, RecoveryStart
 
 CHANNELS, FRAMES = 32, 48
 ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 FEATURE_NAMES = {
-    "text": [f"text_{i}" for i in range(24)],
+    "text": [f"text_{i}" for i in range(64)],
     "audio": ["log_f0", *(f"mfcc_{i}" for i in range(20)), *(f"chroma_{i}" for i in range(12))],
     "vision": [*(f"AU{n:02d}" for n in ACTION_UNITS), "pose_pitch", "pose_yaw", "pose_roll", "gaze_x", "gaze_y"],
 }
@@ -81,7 +94,17 @@ class FakeSplit(list[Clip]):
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        return [{"id": clip.id, "text": clip.text, "label": clip.label, "extra": clip.extra} for clip in self]
+        return [
+            {
+                "id": clip.id,
+                "text": clip.text,
+                "label": clip.label,
+                "extra": clip.extra,
+                "words": [[word.text, word.start, word.end] for word in clip.words],
+                "seconds": clip.seconds,
+            }
+            for clip in self
+        ]
 
 
 class FakeData:
@@ -90,7 +113,10 @@ class FakeData:
     name, title, note, synthetic = "fake", "A stand-in corpus", "Twelve sentences for tests.", True
     label_range = (-3.0, 3.0)
     feature_names = FEATURE_NAMES
+    splits = ("test",)
     fingerprint = "0123456789abcdef"
+    feature_dims: ClassVar = {k: len(names) for k, names in FEATURE_NAMES.items()}
+    folder = BUNDLED  # whose projection of the language encoder serves typed sentences
 
     def __init__(self) -> None:
         self.clips = {clip.id: clip for clip in map(_clip, range(12))}
@@ -105,7 +131,7 @@ class FakeData:
 
 
 class FakePipeline:
-    """Draws that walk from noise to the truth, the same for the same request."""
+    """Draws that walk from noise to the truth, or to a clip's if that is blank, the same for the same request."""
 
     def __init__(self, source: str = "fake", data: str = "bundled") -> None:
         if source == "owner/absent":
@@ -116,11 +142,13 @@ class FakePipeline:
             self.notice = None
         self.data = FakeData()
         self.model = SimpleNamespace(config=SimpleNamespace(sampler="dpmpp-2m", steps=10, preset="corrected"))
-        self.run = SimpleNamespace(folder=Path(__file__).parent)
+        self.run = SimpleNamespace(folder=Path(__file__).parent, source="bundled")
 
     def stream(self, request: RecoveryRequest, interval: float = 0.25) -> Iterator[Any]:
         began = time.monotonic()
         clip, gone = request.clip, missing(request.available)
+        if not all(clip.features[k].any() for k in gone):
+            clip = replace(clip, features=clip.features | {k: self.data.clips["clip_1$_$0"].features[k] for k in gone})
         rng = np.random.default_rng([request.seed, request.steps, len(gone)])
         truth = {
             k: np.resize(clip.features[k].T, (CHANNELS, FRAMES)).astype(np.float32)
@@ -205,8 +233,29 @@ class FakePipeline:
         return last
 
 
+def fake_field(pipeline: FakePipeline, request: FieldRequest) -> Iterator[Any]:
+    """A field that points to the clip's place in the plane, with the messages of the real one; SLOW_SEED is slow."""
+    rng = np.random.default_rng(request.seed)
+    std, cloud = np.append(np.geomspace(60, 0.1, request.steps), 0), rng.normal(size=(80, 2)) * 10
+    reach, aim = 2.8 * np.hypot(10, std), np.array([len(request.target), request.guidance * 5.0])
+    density = relative_density(cloud, [s * s * np.eye(2) for s in std], np.zeros(2), reach)
+    t = np.linspace(1, 0, request.steps + 1)
+    yield FieldStart(request, Picture(t, std, np.zeros(2), reach, density, cloud, request.fields), aim, 0.27)
+    start = rng.normal(size=(request.paths, 2))
+    shaken = [start, *rng.normal(size=(request.steps, request.paths, 2))]
+    yield FieldPaths(aim + std[:, None, None] * start, aim + std[:, None, None] * np.stack(shaken))
+    for n, index in enumerate(request.fields):
+        time.sleep(0.4 if request.seed == SLOW_SEED else 0.01)
+        if request.seed in MOODS:
+            raise MOODS[request.seed]
+        yield Arrows(index, aim - grid(np.zeros(2), reach[index], request.side))
+        yield FieldProgress(n * request.side**2)
+    yield FieldEnd(0.1, request.evaluations)
+
+
 def main() -> None:
     """Serves the fake as app.py serves the real pipeline."""
+    import imder.ui.field
     from imder.ui.jobs import Jobs
     from imder.ui.page import build
     from imder.ui.serve import serve
@@ -218,6 +267,7 @@ def main() -> None:
     models = {"fake": "fake", "broken": "broken"}
     rows = Path(os.environ.get("FAKE_BENCHMARK", "/nowhere/assets/benchmark.jsonl"))
     shelf = Shelf(models, {"bundled": "bundled"}, opener=FakePipeline)
+    imder.ui.field.stream_field = fake_field
     serve(build(shelf, jobs, benchmark=rows), jobs, temporary)
 
 

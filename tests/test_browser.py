@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from fake_pipeline import MOODS, SLOW_SEED
@@ -39,7 +39,7 @@ def opened(browser: Browser, server: Server, query: str = "", **options: object)
     page.on("request", lambda request: origin(request.url))
     page.set_default_timeout(30_000)
     page.goto(f"{server.url}/{query}")
-    page.wait_for_selector("#stage:not([data-sample=''])")
+    page.wait_for_selector("#stage:not([data-sample=''])", state="attached")
     try:
         yield page
     finally:
@@ -336,3 +336,35 @@ def test_axe_finds_no_barrier(browser: Browser, server: Server, scheme: str, vie
         page.wait_for_timeout(500)  # colours fade in
         found = axe.run(page)
         assert found.violations_count == 0, found.generate_report()
+
+
+def test_twenty_recoveries_leave_the_heap_where_it_was(browser: Browser, server: Server) -> None:
+    with opened(browser, server) as page:
+        session = page.context.new_cdp_session(page)
+
+        def recover() -> None:
+            before = stage(page, "run")
+            page.click("#recover")
+            wait(page, f"d.run !== '{before}' && d.done === 'true'")
+
+        def heap() -> int:
+            for _ in range(2):
+                session.send("HeapProfiler.collectGarbage")
+            return session.send("Runtime.getHeapUsage")["usedSize"]
+
+        for _ in range(2):
+            recover()
+        first = heap()
+        for _ in range(20):
+            recover()
+        assert heap() - first < 1_500_000  # a run kept by mistake would be 20 times 0.2 MB and more
+
+
+def test_eight_visitors_recover_at_once(browser: Browser, server: Server) -> None:
+    with ExitStack() as stack:
+        pages = [stack.enter_context(opened(browser, server)) for _ in range(8)]
+        for page in pages:
+            page.click("#recover")
+        for page in pages:
+            wait(page, "d.done === 'true'")
+            expect(page.locator("#status")).to_contain_text("Done in")

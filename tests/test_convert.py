@@ -12,7 +12,9 @@ from safetensors.numpy import load_file
 
 from imder.__main__ import main
 from imder.data import FeatureSet, collate
-from imder.data.convert import clips_from_arrays, convert, read_npz
+from imder.data.convert import convert, survey
+from imder.data.layouts import source_from_arrays
+from imder.data.npz import read_npz
 from imder.modality import MODALITIES
 
 LENGTHS = [3, 5, 1, 4]
@@ -78,7 +80,10 @@ def test_features_lengths_and_records_arrive(run):
     assert [clip.text for clip in clips] == ["so good", "", "a\nb", "naïve 好"]
     assert clips[0].extra == {"speaker": "a", "pitch": 1.5}
     assert clips[3].extra == {"speaker": "c"}
-    assert said == ["label range taken to be [-3, 3], from labels -2.4 to 3"]
+    assert said == [
+        "label range taken to be [-3, 3], from labels -2.4 to 3",
+        "text, audio, vision: the padding is on the right",
+    ]
 
 
 def test_features_of_float64_big_endian_and_fortran_order_are_read(run):
@@ -153,12 +158,52 @@ def test_minus_infinity_in_audio_becomes_0_and_is_counted(run):
     assert "audio: 3 values of -inf in 2 clips were set to 0" in said
 
 
-def test_a_sequence_without_frames_is_one_frame_of_zeros(run):
+def test_infinities_and_nan_in_audio_are_told_apart(run):
+    arrays = make_arrays()
+    arrays["train_audio"][0, :, 0] = [np.nan, np.inf, -np.inf, 0, 0, 0]
+    data, said = run(arrays)
+    assert data.split("train")[0].features["audio"][:, 0].tolist() == [0, 0, 0]
+    assert "audio: 1 values of -inf, 1 values of inf, 1 values of nan in 1 clips were set to 0" in said
+
+
+def test_a_modality_without_frames_or_signal_is_absent(run):
     arrays = make_arrays()
     arrays["train_len_vision"] = np.array([0, *LENGTHS[1:]])
+    arrays["test_audio"][2] = 0
     data, said = run(arrays)
-    assert data.split("train")[0].features["vision"].tolist() == [[0, 0]]
-    assert "1 sequences without a valid frame keep one frame of zeros" in said
+    clip = data.split("train")[0]
+    assert (clip.absent, clip.features["vision"].tolist()) == (("vision",), [[0, 0]])
+    assert data.split("test")[2].absent == ("audio",)
+    assert [len(data.complete(split)) for split in data.splits] == [3, 4, 3]
+    assert "train: vision is absent in 1 clips, which say so: trainA$_$7" in said
+    assert "test: audio is absent in 1 clips, which say so: test_b_1" in said
+
+
+def test_clips_with_nothing_are_dropped_and_named(run):
+    arrays = make_arrays()
+    for k in MODALITIES:
+        arrays[f"train_{k}"][1] = 0
+    data, said = run(arrays)
+    assert [clip.index for clip in data.split("train")] == [7, 1, 0]
+    assert "train: 1 clips with no modality at all were dropped: trainA$_$9" in said
+    for k in MODALITIES:
+        arrays[f"train_{k}"][:] = 0
+    with pytest.raises(ValueError, match="train has no clip that can be used"):
+        run(arrays)
+
+
+def test_faulty_clips_are_dropped_if_asked_and_named(run):
+    arrays = make_arrays()
+    arrays["train_text"][0, 1, 2] = np.nan
+    arrays["test_label"][1] = np.nan
+    arrays["valid_label"][3] = 7
+    with pytest.raises(ValueError, match="--drop-faulty leaves such clips out"):
+        run(arrays)
+    data, said = run(arrays, drop_faulty=True, label_range=(-3, 3))
+    assert [len(data.split(split)) for split in data.splits] == [3, 3, 3]
+    assert "train: 1 clips with text that is not finite were dropped: trainA$_$7" in said
+    assert "test: 1 clips with a label of nan were dropped: testA$_$9" in said
+    assert "valid: 1 clips with a label of 7 were dropped: valid" in said
 
 
 def test_ids_and_texts_are_made_where_there_are_none(run):
@@ -191,7 +236,7 @@ def spoil(name, place, value):
 
 REFUSED = {
     "nan": (spoil("train_text", (1, 0, 0), np.nan), r"text of clip 'trainA\$_\$9' in train holds nan"),
-    "inf in audio": (spoil("test_audio", (0, 0, 0), np.inf), r"audio of clip 'testA\$_\$7' in test holds inf"),
+    "too large in audio": (lambda a: a.update(test_audio=a["test_audio"].astype(float) * 1e300), "audio of clip"),
     "-inf in vision": (spoil("test_vision", (0, 0, 0), -np.inf), "vision of clip .* holds -inf"),
     "too large": (lambda a: a.update(train_text=a["train_text"].astype(float) * 1e300), "only finite float32 values"),
     "nan label": (spoil("valid_label", 2, np.nan), "the label of clip 'valid_b_1' in valid is nan"),
@@ -262,7 +307,7 @@ def test_a_hostile_file_is_refused(tmp_path, name):
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("imder.data.convert.FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("imder.data.npz.FREE_BYTES", 1 << 20)
     path = pack(tmp_path / "x.npz", {"train_text.npy": header((1 << 21,)) + bytes(1 << 23)})
     with pytest.raises(ValueError, match="would unpack to 83887"):
         read_npz(path)
@@ -319,7 +364,7 @@ def altered(content: bytes, rng: np.random.Generator) -> bytes:
 
 def outcome(path) -> str:
     try:
-        clips_from_arrays(read_npz(path), where="x")
+        survey(source_from_arrays(read_npz(path), where="x"))
     except ValueError as error:
         return str(error)
     return ""

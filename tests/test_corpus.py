@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imder.data.corpus import build, face, grammar, language, report, speech, voice
+from imder.data.corpus import build, face, grammar, language, report, speech
 from imder.data.dataset import BUNDLED, FeatureSet, sound_name
+from imder.data.sound import NAMES as VOICE
+from imder.data.sound import RATE
 
 MISSING = build.missing_tool()
 needs_tools = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
@@ -59,7 +61,7 @@ def test_a_sound_has_a_fixed_serial_and_still_decodes():
     soundfile = pytest.importorskip("soundfile")
     import io
 
-    samples = 0.3 * np.sin(np.arange(voice.RATE) / 20).astype(np.float32)
+    samples = 0.3 * np.sin(np.arange(RATE) / 20).astype(np.float32)
     data = build.ogg(samples)
     assert data == build.ogg(samples)
     assert build.fixed_serial(data) == data
@@ -110,7 +112,7 @@ def test_bundled_shape(corpus):
     assert corpus.synthetic
     assert [len(corpus.split(split)) for split in ("train", "valid", "test")] == [1400, 200, 400]
     assert corpus.feature_dims == {"text": 64, "audio": 33, "vision": 22}
-    assert corpus.feature_names["audio"] == voice.NAMES
+    assert corpus.feature_names["audio"] == VOICE
     assert corpus.feature_names["vision"] == face.NAMES
     videos = {split: set(corpus.videos(split)) for split in corpus.splits}
     assert not videos["train"] & videos["test"]

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-#: Low to high. A run folder (fetch, hub) is below training, which writes one, and evaluation, which reads one.
-ORDER = """modality sde trajectory samplers data model baselines fetch hub evaluation training
-           interpret pipeline bench plots report ui __init__ __main__ app"""
+#: Low to high. What reads and writes repositories of the Hub (fetch, commit) is below the folders that come from there
+#: and go there: a data set's, and a run's (hub), which is below training, which writes one, and evaluation.
+ORDER = """modality fetch commit card sde trajectory samplers data model baselines hub evaluation training
+           voice interpret pipeline say compare field bench plots report publish ui __init__ __main__ app"""
 LAYERS = ORDER.split()
 FILES = [ROOT / "app.py", *sorted((ROOT / "imder").rglob("*.py"))]
 

@@ -25,6 +25,7 @@ BENCHES = {
     "joint": "two missing modalities drawn side by side or one after the other",
     "sampler": "what a recovery costs, against a plain implementation of the published algorithm",
     "training": "what a training update costs, against the published one",
+    "voice": "what a true voice loses when its features are made a sound again",
     "calibration": "temperature, guidance and number of draws, chosen on the validation split",
 }
 

@@ -27,7 +27,9 @@ BATCH = 100
 def add_source(parser: argparse.ArgumentParser) -> None:
     """--run and --data."""
     parser.add_argument("--run", metavar="RUN", help="run folder or owner/name on the Hub (default: the bundled one)")
-    parser.add_argument("--data", default="bundled", metavar="DIR", help="data set folder (default: the bundled one)")
+    parser.add_argument(
+        "--data", default="bundled", metavar="DIR", help="data set, as --run (default: the bundled one)"
+    )
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,12 @@ class Source:
     @property
     def common(self) -> dict[str, Any]:
         """What every row says of where it comes from."""
-        run = f"{self.run.folder.name}@{run_digest(self.run.folder)}"
+        run = f"{self.run.name}@{run_digest(self.run.folder)}"
         return {"run": run, "data": f"{self.data.name}@{self.data.fingerprint[:8]}"}
 
     def clips(self, split: str, limit: int = 0) -> Encoded:
         """The latents of a split's clips, or of `limit` of them spread evenly, so that all speakers are in."""
-        found = self.data.split(split)
+        found = self.data.complete(split)
         if 0 < limit < len(found):
             found = [found[i * len(found) // limit] for i in range(limit)]
         return encode_clips(self.model, self.run.standardiser, found, BATCH)

@@ -23,10 +23,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from imder.baselines.fill import Encoded
 from imder.bench.cli import Row
 from imder.bench.drawn import BATCH, Source, add_source, draw
-from imder.data.clip import Clip
 from imder.evaluation.distribution import (
     Projection,
     covered,
@@ -35,6 +33,7 @@ from imder.evaluation.distribution import (
     sliced_wasserstein,
 )
 from imder.evaluation.evaluate import encode_clips
+from imder.evaluation.recovered import performances
 from imder.modality import missing
 
 OBSERVED = ("text",)
@@ -57,17 +56,6 @@ Points = dict[str, np.ndarray]  # {audio, vision: (draws, P)} in unit latents
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `bench reperformance`."""
     add_source(parser)
-
-
-def performances(source: Source, clip: Clip, draws: dict[str, np.ndarray]) -> Encoded:
-    """The latents of a clip's other performances."""
-    return encode_clips(source.model, source.run.standardiser, [
-        Clip(
-            id=f"{clip.id}#{i}", video=clip.video, index=clip.index, text=clip.text, label=clip.label,
-            features=clip.features | {k: x[i] for k, x in draws.items()},
-        )
-        for i in range(len(next(iter(draws.values()))))
-    ], BATCH)  # fmt: skip
 
 
 class Space:
@@ -112,7 +100,7 @@ def run(args: argparse.Namespace, tell: Callable[[str], None]) -> list[Row]:
 
     real: list[Points] = []
     for clip in clips:
-        again = performances(source, clip, source.data.redraws(clip.id))
+        again = performances(source.model, source.run.standardiser, clip, source.data.redraws(clip.id))
         real.append({k: source.flat(k, again.latents[k], again.valid) for k in NAMES})
     half = min(8 if args.quick else 32, *(len(points[NAMES[0]]) // 2 for points in real))
     first, second = (

@@ -1,4 +1,4 @@
-"""`python -m imder data`: convert a file of features, say what a data set holds, build the bundled corpus."""
+"""`python -m imder data`: convert a file of features, say what a data set holds, publish it, build the bundled one."""
 
 from __future__ import annotations
 
@@ -6,25 +6,54 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
+from imder.data import remote
 from imder.data.convert import convert
-from imder.data.dataset import BUNDLED, FeatureSet
+from imder.data.dataset import BUNDLED, FeatureSet, sound_name
+from imder.data.export import export_mmsa
 from imder.modality import MODALITIES, NAMES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The actions convert, info and build."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="convert|info|build")
+    """The actions convert, export, info, push, pull and build."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="convert|export|info|push|pull|build")
 
-    action = actions.add_parser("convert", help="an npz of features to a data set folder")
-    action.add_argument("file", type=Path, metavar="FILE", help="npz with {split}_{text,audio,vision,label,...}")
+    action = actions.add_parser("convert", help="files of features to a data set folder")
+    action.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="a pickle of MMSA, MulT or MISA, an npz with {split}_{text,audio,vision,label,...}, or a pickle a split",
+    )
     action.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
-    action.add_argument("--title", help="the name shown in the page (default: the file's)")
+    action.add_argument("--name", help="the name in results (default: the file's)")
+    action.add_argument("--title", help="the name shown in the page (default: the name)")
     action.add_argument("--label-range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="default: from the labels")
+    action.add_argument(
+        "--word-vectors", type=Path, metavar="TXT", help="a word and its vector a line (GloVe's), for files of words"
+    )
+    action.add_argument("--drop-faulty", action="store_true", help="leave out clips with a fault, and name them")
+
+    action = actions.add_parser("export", help="a data set in a layout of the field")
+    action.add_argument("path", metavar="PATH", help="a data set folder, or 'bundled'")
+    action.add_argument("--format", choices=("mmsa",), default="mmsa", help="default: %(default)s")
+    action.add_argument("--out", type=Path, required=True, metavar="FILE.pkl", help="the file to write")
 
     action = actions.add_parser("info", help="what a data set holds")
-    action.add_argument("path", metavar="PATH", help="a data set folder, or 'bundled'")
+    action.add_argument("path", metavar="PATH", help="a data set folder, 'bundled', or owner/name on the Hub")
     action.add_argument("--measure", action="store_true", help="also fit simple models: how hard the data set is")
+
+    action = actions.add_parser("push", help="publish a data set folder on the Hub; HF_TOKEN holds the token")
+    action.add_argument("path", metavar="PATH", help="a data set folder, or 'bundled'")
+    action.add_argument("repository", metavar="owner/name", help="the data set repository; made if it does not exist")
+    action.add_argument("--private", action="store_true", help="the repository is private")
+    action.add_argument("--license", metavar="ID", help="the Hub's name of it (default: as in README.md)")
+
+    action = actions.add_parser("pull", help="copy a data set of the Hub into a folder")
+    action.add_argument("source", metavar="owner/name[@revision]")
+    action.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
 
     action = actions.add_parser("build", help="build the bundled corpus from one seed")
     action.add_argument("--out", type=Path, default=BUNDLED, metavar="DIR", help="default: where the bundled corpus is")
@@ -35,16 +64,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs the action; a fault is a ValueError of one sentence."""
     try:
-        return {"convert": _convert, "info": _info, "build": _build}[args.action](args)
+        return _ACTIONS[args.action](args)
     except OSError as error:
         raise ValueError(f"{error.filename or 'file system'}: {error.strerror or error}") from None
 
 
 def _convert(args: argparse.Namespace) -> int:
     bounds = tuple(args.label_range) if args.label_range else None
-    data, said = convert(args.file, args.out, title=args.title, label_range=bounds)
+    with tqdm(unit="B", unit_scale=True, unit_divisor=1000, desc="read", disable=None) as bar:
+        data, said = convert(
+            args.files,
+            args.out,
+            name=args.name,
+            title=args.title,
+            label_range=bounds,
+            words=args.word_vectors,
+            drop_faulty=args.drop_faulty,
+            progress=bar.update,
+        )
     print(summary(data))
     for sentence in said:
+        print(f"- {sentence}")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    for sentence in export_mmsa(FeatureSet.open(args.path), args.out):
         print(f"- {sentence}")
     return 0
 
@@ -56,6 +101,19 @@ def _info(args: argparse.Namespace) -> int:
         from imder.data.corpus.report import measure
 
         print(measure(data))
+    return 0
+
+
+def _push(args: argparse.Namespace) -> int:
+    from imder.data import published
+
+    done = published.push(args.path, args.repository, private=args.private, licence=args.license)
+    print(done.told(args.repository))
+    return 0
+
+
+def _pull(args: argparse.Namespace) -> int:
+    print(summary(FeatureSet(remote.keep(args.source, args.out))))
     return 0
 
 
@@ -71,6 +129,11 @@ def _build(args: argparse.Namespace) -> int:
     return 0
 
 
+_ACTIONS = {
+    "convert": _convert, "export": _export, "info": _info, "push": _push, "pull": _pull, "build": _build,
+}  # fmt: skip
+
+
 def summary(data: FeatureSet) -> str:
     """What a data set holds: clips, shapes, lengths and labels of each split."""
     label = f"{data.label_name}, {data.label_range[0]:g} to {data.label_range[1]:g}"
@@ -78,23 +141,30 @@ def summary(data: FeatureSet) -> str:
         label += f" ({', '.join(data.label_classes)})"
     lines = [
         f"{data.title} ({data.name}, {'synthetic' if data.synthetic else 'not synthetic'}, {data.fingerprint})",
+        data.notice or "",
         data.note,
         f"label   {label}",
     ]
     for split in data.splits:
-        clips = data.split(split)
-        labels = np.array([clip.label for clip in clips])
+        records = data.split(split).records  # not the clips, whose features would be read
+        labels = np.array([record["label"] for record in records])
         lines.append(
-            f"{split:7} {len(clips)} clips of {len(data.videos(split))} videos, label {labels.min():g} to "
+            f"{split:7} {len(records)} clips of {len(data.videos(split))} videos, label {labels.min():g} to "
             f"{labels.max():g}, mean {labels.mean():.2f}"
         )
         for k in MODALITIES:
-            lengths = [clip.lengths[k] for clip in clips]
+            lengths = [record["lengths"][k] for record in records]
+            gone = sum(k in record.get("absent", ()) for record in records)
             lines.append(
                 f"        {k:7} {NAMES[k]:8} {data.feature_dims[k]:4} wide, "
                 f"frames {min(lengths)} / {np.median(lengths):g} / {max(lengths)} (min / median / max)"
+                + (f", absent in {gone} clips" if gone else "")
             )
-    with_sound = sum(clip.sound is not None for split in data.splits for clip in data.split(split))
+    with_sound = sum(
+        Path(sound_name(record["id"])).name in data.split(split).sounds
+        for split in data.splits
+        for record in data.split(split).records
+    )
     if with_sound:
         lines.append(f"sound   {with_sound} clips")
     if data.vocabulary:

@@ -39,6 +39,7 @@ class Clip:
     sound: Path | None = None
     seconds: float | None = None
     extra: dict[str, float | str] = field(default_factory=dict)  # e.g. speaker, irony, label_text
+    absent: tuple[str, ...] = ()  # modalities that nobody has: their features are stand-ins, there is no truth
 
     def __post_init__(self) -> None:
         for k in MODALITIES:

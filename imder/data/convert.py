@@ -1,392 +1,491 @@
-"""`convert`: feature arrays of others, in one npz, to a data set folder.
+"""`convert`: feature files of others to a data set folder, some clips at a time.
 
-Arrays {split}_{text,audio,vision,label} and, where they are known, {split}_{id,raw_text,video_id,len_text,...}, with
-`label_names` for classes. Every size is read from the arrays; whatever is changed is said.
+A file is passed over twice: once to find lengths, padding and faults, once to write. So the memory that it takes does
+not grow with the file. Every size is read from the arrays; whatever is changed or assumed is said.
 """
 
 from __future__ import annotations
 
+import json
 import re
-import struct
-import zipfile
-import zlib
-from collections.abc import Mapping
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from imder.data.clip import Clip
-from imder.data.dataset import FeatureSet, write_feature_set
+from imder.data.dataset import FeatureSet, data_json, set_header, staged_set
+from imder.data.layouts import ALIASES, Part, Source, read_source, source_from_arrays
+from imder.data.npz import read_npz
 from imder.modality import MODALITIES
 
-#: The names a split may have in the file.
-ALIASES = {"train": ("train",), "valid": ("valid", "dev", "val"), "test": ("test",)}
+__all__ = ["Survey", "convert", "read_npz", "source_from_arrays", "survey"]
 
-MAX_MEMBERS = 500
-MAX_BYTES = 8 << 30  # uncompressed, all arrays
-MAX_RATIO = 100  # uncompressed to compressed, for files above FREE_BYTES
-FREE_BYTES = 256 << 20
-_KINDS = {"f": "float", "i": "integer", "u": "unsigned integer", "b": "bool", "U": "text"}
+BLOCK = 32 << 20  # bytes of float32 that are looked at together
+_DTYPES = {"float32": "F32", "float16": "F16"}
+_LISTED = 12  # ids that a sentence names
 
-
-# -- reading an npz without trusting it -------------------------------------------------------------------------------
-
-
-def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz, none of which may hold objects; sizes are checked before anything is allocated."""
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    if path.suffix.lower() in {".pkl", ".pickle", ".p"}:
-        raise ValueError(f"{path}: is a pickle, and opening one runs code from it; convert reads npz files only")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            _check_sizes(path, members)
-            return {info.filename.removesuffix(".npy"): _read_member(path, archive, info) for info in members}
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, struct.error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a whole npz file ({error})") from None
-
-
-def _check_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    if len(members) > MAX_MEMBERS:
-        raise ValueError(f"{path}: holds {len(members)} arrays; at most {MAX_MEMBERS} are read")
-    names = [info.filename for info in members]
-    for name in names:
-        if not name.endswith(".npy"):
-            raise ValueError(f"{path}: {name[:80]!r} is no array; an npz holds .npy members only")
-        if names.count(name) > 1:
-            raise ValueError(f"{path}: {name[:80]!r} is there twice")
-    for info in members:
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{path}: {info.filename[:80]!r} is packed in a way that numpy does not write")
-    total = sum(info.file_size for info in members)
-    allowed = min(MAX_BYTES, max(FREE_BYTES, MAX_RATIO * path.stat().st_size))
-    if total > allowed:
-        raise ValueError(f"{path}: would unpack to {total} bytes; at most {allowed} are allowed for a file of its size")
-
-
-def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    name = info.filename.removesuffix(".npy")[:80]
-    with archive.open(info) as file:
-        shape, fortran, dtype = _read_header(f"{path}: {name}", file)
-        if dtype.kind not in _KINDS or not dtype.itemsize:
-            raise ValueError(f"{path}: {name} is of type {dtype}; allowed: {', '.join(_KINDS.values())}")
-        size = dtype.itemsize
-        for n in shape:
-            size *= n
-        if size > info.file_size:
-            raise ValueError(f"{path}: {name} claims shape {shape}, which is more than its {info.file_size} bytes")
-        data = file.read(size + 1)
-    if len(data) != size:
-        raise ValueError(f"{path}: {name} has {len(data)} bytes or more, its shape {shape} needs {size}")
-    x = np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
-    if dtype.kind == "U":
-        codes = np.frombuffer(data, dtype=np.dtype("u4").newbyteorder(dtype.byteorder))
-        if (codes > 0x10FFFF).any() or ((codes >= 0xD800) & (codes < 0xE000)).any():
-            raise ValueError(f"{path}: {name} holds text that is not Unicode")
-    return x
-
-
-def _read_header(where: str, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    try:
-        version = np.lib.format.read_magic(file)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, fortran, dtype = read(file)
-    except (zipfile.BadZipFile, zlib.error):
-        raise
-    except Exception:  # numpy parses the header as Python text, which fails in many ways
-        raise ValueError(f"{where}: its header cannot be read") from None
-    if any(n < 0 for n in shape):
-        raise ValueError(f"{where}: claims shape {shape}")
-    return shape, fortran, dtype
-
-
-# -- arrays to clips --------------------------------------------------------------------------------------------------
+#: Told the bytes that were passed over.
+Progress = Callable[[int], None]
 
 
 @dataclass
-class Converted:
-    """Clips by split, and what a reader of the result has to be told."""
+class Survey:
+    """What a first pass over a source found: all that decides what is written."""
 
-    splits: dict[str, list[Clip]]
-    label: dict[str, Any]
+    source: Source
+    label: dict[str, Any]  # as data.json has it
+    spans: dict[str, dict[str, np.ndarray]]  # split: k: (N, 2) first and last valid frame
+    absent: dict[str, np.ndarray]  # split: (N, 3) bool
+    dropped: dict[str, dict[int, str]]  # split: row: why
+    storage: dict[str, str]
     said: list[str] = field(default_factory=list)
+
+    def kept(self, split: str) -> np.ndarray:
+        """The rows of a split that are written."""
+        rows = np.arange(len(self.source.parts[split]))
+        return rows[~np.isin(rows, list(self.dropped[split]))]
+
+    def lengths(self, split: str, k: str) -> np.ndarray:
+        """Frames (N,) of each clip; one that has none keeps a stand-in of one frame."""
+        return np.maximum(np.diff(self.spans[split][k], axis=1)[:, 0], 1)
+
+    @property
+    def size(self) -> int:
+        """Bytes that the tensors will take."""
+        width = {"float32": 4, "float16": 2}
+        return sum(
+            int(self.lengths(split, k)[self.kept(split)].sum()) * part.features[k].shape[2] * width[self.storage[k]]
+            for split, part in self.source.parts.items()
+            for k in MODALITIES
+        )
 
 
 def convert(
-    file: str | Path,
+    files: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
+    name: str | None = None,
     title: str | None = None,
     label_range: tuple[float, float] | None = None,
+    words: str | Path | None = None,
+    drop_faulty: bool = False,
+    progress: Progress = lambda size: None,
 ) -> tuple[FeatureSet, list[str]]:
-    """Converts `file` to the folder `out`; returns it opened, and sentences on what was changed or assumed."""
-    file = Path(file)
-    result = clips_from_arrays(read_npz(file), where=str(file), label_range=label_range)
-    every = [clip for clips in result.splits.values() for clip in clips]
-    storage = {k: "float16" if all(_fits_half(clip.features[k]) for clip in every) else "float32" for k in MODALITIES}
-    note = f"Converted from {file.name}."
-    if classes := result.label.get("classes"):
-        note += f" The label is one of {len(classes)} classes, not a sentiment."
-    data = write_feature_set(
-        out,
-        result.splits,
-        name=file.stem,
-        title=title or file.stem,
-        label=result.label,
-        note=note,
-        storage=storage,
+    """Converts a file, a file a split or a folder of those to the folder `out`.
+
+    Returns the set opened, and sentences on what was changed or assumed. words: a text file of word vectors, for
+    layouts that hold words. drop_faulty: leave out clips with a fault that would otherwise be an error.
+    """
+    files = [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
+    if not files:
+        raise ValueError("no file given; a file of all splits, a file a split, or a folder of those is needed")
+    name = name or (files[0].stem if len(files) == 1 else files[0].resolve().parent.name)
+    with staged_set(out) as stage:
+        source = read_source(files, words=words, spill=stage)
+        found = survey(source, label_range=label_range, drop_faulty=drop_faulty, progress=progress)
+        if found.size > (free := shutil.disk_usage(stage).free):
+            raise ValueError(f"{out}: {found.size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free on the disk")
+        said = [*found.said, *_write(found, stage, progress)]
+        records = {split: list(_records(found, split)) for split in source.parts}
+        widths = {k: next(iter(source.parts.values())).features[k].shape[2] for k in MODALITIES}
+        shown = ", ".join(file.name for file in files)
+        note = f"Converted from {shown}."
+        if classes := found.label.get("classes"):
+            note += f" The label is one of {len(classes)} classes, not a sentiment."
+        header = set_header(widths, name=name, title=title or name, label=found.label, note=note)
+        (stage / "data.json").write_text(data_json(header, records), encoding="utf-8")
+        log = "".join(f"- {sentence}\n" for sentence in said)
+        text = f"# {title or name}\n\n{note} What was changed or assumed:\n\n{log or '- nothing'}\n"
+        (stage / "README.md").write_text(text, encoding="utf-8")
+    return FeatureSet(Path(out).resolve()), said
+
+
+# -- first pass -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Seen:
+    """What the rows of (N, L, F) are like, each (N, L) bool."""
+
+    filled: np.ndarray  # not all zero
+    heard: np.ndarray  # still so after what is not finite was set to 0
+    faulty: np.ndarray  # no finite float32
+    half: bool = True  # all values are exact in half precision
+
+
+def survey(
+    source: Source,
+    *,
+    label_range: tuple[float, float] | None = None,
+    drop_faulty: bool = False,
+    progress: Progress = lambda size: None,
+) -> Survey:
+    """The first pass. Raises ValueError for what cannot be a data set, and for a faulty clip unless it is dropped."""
+    parts, where = source.parts, source.where
+    said = [f"{split} is called {part.name!r} in the file" for split, part in parts.items() if split != part.name]
+    said += [f"there is no split {split!r}" for split in ALIASES if split not in parts]
+    said += source.said
+    _check_ids(parts, where)
+    _check_widths(parts, where)
+    label, faults = _labels(source, label_range, drop_faulty, said)
+    seen = {split: {k: _look(part, k, progress) for k in MODALITIES} for split, part in parts.items()}
+    spans = _spans(parts, seen, where, said)
+    dropped, absent = {}, {}
+    for split, part in parts.items():
+        dropped[split] = faults[split]
+        inside = {k: _inside(spans[split][k], part.features[k].shape[1]) for k in MODALITIES}
+        for k in MODALITIES:
+            bad = (seen[split][k].faulty & inside[k]).any(axis=1)
+            for i in np.flatnonzero(bad).tolist():
+                fault = _fault(part, k, i, spans[split][k][i], where)
+                if not drop_faulty:
+                    raise ValueError(f"{fault}; --drop-faulty leaves such clips out")
+                dropped[split].setdefault(i, f"{k} that is not finite")
+        absent[split] = np.stack([~(seen[split][k].heard & inside[k]).any(axis=1) for k in MODALITIES], axis=1)
+        for i in np.flatnonzero(absent[split].all(axis=1)).tolist():
+            dropped[split].setdefault(i, "no modality at all")
+        if len(dropped[split]) == len(part):
+            raise ValueError(f"{where}: {part.name} has no clip that can be used; leave the split out")
+    storage = {k: "float16" if all(seen[split][k].half for split in parts) else "float32" for k in MODALITIES}
+    found = Survey(source, label, spans, absent, dropped, storage, said)
+    said += _dropped_said(found) + _absent_said(found)
+    if source.unused:
+        listed = ", ".join(source.unused[:_LISTED])
+        said.append(f"not used: {listed}{' ...' if len(source.unused) > _LISTED else ''}")
+    return found
+
+
+def _check_ids(parts: dict[str, Part], where: str) -> None:
+    known: set[str] = set()
+    for part in parts.values():
+        for clip_id in part.ids:
+            if clip_id in known:
+                raise ValueError(f"{where}: clip id {clip_id!r} is there twice; ids are unique in a data set")
+            if not clip_id:
+                raise ValueError(f"{where}: a clip of {part.name} has an empty id")
+            known.add(clip_id)
+
+
+def _check_widths(parts: dict[str, Part], where: str) -> None:
+    first = next(iter(parts.values()))
+    for part in parts.values():
+        for k in MODALITIES:
+            if (width := part.features[k].shape[2]) != (wanted := first.features[k].shape[2]):
+                raise ValueError(f"{where}: {part.name}_{k} has width {width}, {first.name} has {wanted}")
+
+
+def _blocks(part: Part, k: str) -> Iterator[tuple[int, np.ndarray]]:
+    """The rows of a modality, some clips at a time: (first clip, (n, L, F))."""
+    rows = part.features[k]
+    n, frames, width = rows.shape
+    step = max(1, BLOCK // (4 * frames * width))
+    for first in range(0, n, step):
+        yield first, rows[first : first + step]
+
+
+def _clean(x: np.ndarray, k: str, where: np.ndarray | None = None) -> tuple[np.ndarray, Counter[str], np.ndarray]:
+    """float32 of x (n, L, F), -inf, inf and nan of audio set to 0; how many of each, and clips (n,) that had some.
+
+    where: (n, L) bool, the frames that are counted.
+    """
+    counts: Counter[str] = Counter()
+    clips = np.zeros(len(x), dtype=bool)
+    if k == "audio" and x.dtype.kind == "f" and not (finite := np.isfinite(x)).all():
+        odd = ~finite if where is None else ~finite & where[..., None]
+        values = x[odd]
+        counts.update({"-inf": int(np.isneginf(values).sum()), "inf": int(np.isposinf(values).sum())})
+        counts["nan"] = int(np.isnan(values).sum())
+        clips = odd.any(axis=(1, 2))
+        x = np.where(finite, x, 0)
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(x, dtype=np.float32), counts, clips
+
+
+def _look(part: Part, k: str, progress: Progress) -> _Seen:
+    """One pass over a modality."""
+    n, frames, _ = part.features[k].shape
+    seen = _Seen(*(np.zeros((n, frames), dtype=bool) for _ in range(3)))
+    for first, x in _blocks(part, k):
+        rows = slice(first, first + len(x))
+        y, _, _ = _clean(x, k)
+        seen.filled[rows] = (x != 0).any(axis=2)
+        seen.heard[rows] = (y != 0).any(axis=2)
+        seen.faulty[rows] = ~np.isfinite(y).all(axis=2)
+        if seen.half:
+            with np.errstate(over="ignore", invalid="ignore"):
+                seen.half = bool(np.array_equal(y.astype(np.float16).astype(np.float32), y))
+        progress(x.nbytes)
+    return seen
+
+
+def _inside(spans: np.ndarray, frames: int) -> np.ndarray:
+    """(N, L) bool, the frames within (N, 2) first and last."""
+    at = np.arange(frames)
+    return (at >= spans[:, :1]) & (at < spans[:, 1:])
+
+
+def _fault(part: Part, k: str, i: int, span: np.ndarray, where: str) -> str:
+    x = part.features[k][i : i + 1][0, span[0] : span[1]]
+    y, _, _ = _clean(x[None], k)
+    value = x[~np.isfinite(y[0])][0]
+    return (
+        f"{where}: {k} of clip {part.ids[i]!r} in {part.name} holds {value}; only finite float32 values are allowed "
+        "(in audio -inf, inf and nan become 0)"
     )
-    return data, result.said
-
-
-def clips_from_arrays(
-    arrays: Mapping[str, np.ndarray], *, where: str, label_range: tuple[float, float] | None = None
-) -> Converted:
-    """Clips from the arrays of a file; `where` names it in errors."""
-    prefixes = _split_prefixes(arrays, where)
-    parts = {split: _part(arrays, prefix, where) for split, prefix in prefixes.items()}
-    said = [f"{split} is called {prefix!r} in the file" for split, prefix in prefixes.items() if split != prefix]
-    said += [f"there is no split {split!r}" for split in ALIASES if split not in prefixes]
-    spans = _spans(parts, prefixes, where, said)
-    label, labels = _labels(arrays, parts, prefixes, where, label_range, said)
-    counts = {"-inf": 0, "clips": 0, "silent": 0}
-    splits = {
-        split: _clips(part, prefixes[split], spans[split], labels[split], label.get("classes"), counts, where)
-        for split, part in parts.items()
-    }
-    if counts["-inf"]:
-        said.append(f"audio: {counts['-inf']} values of -inf in {counts['clips']} clips were set to 0")
-    if counts["silent"]:
-        said.append(f"{counts['silent']} sequences without a valid frame keep one frame of zeros")
-    used = {f"{prefix}_{key}" for split, prefix in prefixes.items() for key in parts[split]} | {"label_names"}
-    ignored = sorted(set(arrays) - used)
-    if ignored:
-        said.append(f"not used: {', '.join(ignored[:12])}{' ...' if len(ignored) > 12 else ''}")
-    return Converted(splits, label, said)
-
-
-def _split_prefixes(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, str]:
-    prefixes: dict[str, str] = {}
-    for split, names in ALIASES.items():
-        found = [name for name in names if any(f"{name}_{k}" in arrays for k in MODALITIES)]
-        if len(found) > 1:
-            raise ValueError(f"{where}: holds both {found[0]!r} and {found[1]!r}; only one can be the {split} split")
-        if found:
-            prefixes[split] = found[0]
-    if not prefixes:
-        raise ValueError(
-            f"{where}: no arrays named like 'train_text'; found: {', '.join(sorted(arrays)[:6]) or 'none'}"
-        )
-    return prefixes
-
-
-def _part(arrays: Mapping[str, np.ndarray], prefix: str, where: str) -> dict[str, np.ndarray]:
-    """The arrays of one split by their short names, features (N, L, F); ids are made where there are none."""
-    part = {key.removeprefix(f"{prefix}_"): x for key, x in arrays.items() if key.startswith(f"{prefix}_")}
-    for key in (*MODALITIES, "label"):
-        if key not in part:
-            raise ValueError(f"{where}: array {prefix}_{key} is missing")
-    n = len(part["text"]) if part["text"].ndim else 0
-    if not n:
-        raise ValueError(f"{where}: {prefix}_text holds no clips; leave out a split that has none")
-    for k in MODALITIES:
-        x = part[k]
-        if x.dtype.kind not in "fiub" or x.ndim not in (2, 3) or 0 in x.shape:
-            raise ValueError(
-                f"{where}: {prefix}_{k} is {x.dtype} of shape {x.shape}; expected numbers (clips, frames, width)"
-            )
-        part[k] = x if x.ndim == 3 else x[:, None]  # one vector a clip is a sequence of one frame
-    if part["label"].shape == (n, 1):
-        part["label"] = part["label"][:, 0]
-    for key in (*MODALITIES, "label", "id", "raw_text", "video_id", *(f"len_{k}" for k in MODALITIES)):
-        if key in part and (part[key].ndim == 0 or len(part[key]) != n):
-            raise ValueError(f"{where}: {prefix}_{key} has shape {part[key].shape}; {prefix}_text holds {n} clips")
-    if part["label"].dtype.kind not in "fiub" or part["label"].ndim != 1:
-        raise ValueError(
-            f"{where}: {prefix}_label is {part['label'].dtype} of shape {part['label'].shape}; expected ({n},)"
-        )
-    if "id" not in part:
-        part["id"] = np.array([f"{prefix}$_${i}" for i in range(n)])
-    for key in ("id", "raw_text", "video_id"):
-        if key in part and (part[key].ndim != 1 or part[key].dtype.kind not in "Uiu"):
-            raise ValueError(
-                f"{where}: {prefix}_{key} is {part[key].dtype} of shape {part[key].shape}; expected ({n},) texts"
-            )
-    return part
 
 
 def _spans(
-    parts: Mapping[str, Mapping[str, np.ndarray]], prefixes: Mapping[str, str], where: str, said: list[str]
-) -> dict[str, dict[str, list[tuple[int, int]]]]:
-    """[first, last) valid frame of each clip, from the lengths or, without them, from the non-zero rows."""
-    spans: dict[str, dict[str, list[tuple[int, int]]]] = {split: {} for split in parts}
-    inferred = []
+    parts: dict[str, Part], seen: dict[str, dict[str, _Seen]], where: str, said: list[str]
+) -> dict[str, dict[str, np.ndarray]]:
+    """(N, 2) first and last valid frame, from the lengths or masks or, without them, from the non-zero rows."""
+    spans: dict[str, dict[str, np.ndarray]] = {split: {} for split in parts}
+    inferred, sides = [], {}
     for k in MODALITIES:
         lengths = {}
         for split, part in parts.items():
-            if f"len_{k}" in part:
-                lengths[split] = _lengths(part[f"len_{k}"], part[k].shape[1], f"{where}: {prefixes[split]}_len_{k}")
-            else:
+            if k in part.lengths:
+                place = f"{where}: {part.name}_len_{k}"
+                lengths[split] = _lengths(part.lengths[k], part.features[k].shape[1], place)
+            elif k not in part.spans:
                 inferred.append((split, k))
-        left = _padded_left(k, parts, lengths)
-        if left:
-            said.append(f"{k}: the padding is on the left")
+        left = _padded_left(k, parts, seen, lengths)
+        sides[k] = None if left is None else "left" if left else "right"
         cut = 0
         for split, part in parts.items():
-            x, frames = part[k], part[k].shape[1]
-            there = lengths[split] if split in lengths else _inferred_lengths(x, left)
-            spans[split][k] = [(frames - n, frames) if left else (0, n) for n in there]
-            cut += sum(bool(x[i, :a].any() or x[i, b:].any()) for i, (a, b) in enumerate(spans[split][k]))
+            filled = seen[split][k].filled
+            if k in part.spans and split not in lengths:
+                spans[split][k] = part.spans[k].astype(np.int64)
+            else:
+                count = lengths[split] if split in lengths else _inferred_lengths(filled, bool(left))
+                first = filled.shape[1] - count if left else np.zeros_like(count)
+                spans[split][k] = np.stack([first, first + count], axis=1)
+                cut += int((filled & ~_inside(spans[split][k], filled.shape[1])).any(axis=1).sum())
         if cut:
             said.append(f"{k}: {cut} clips have values beyond their length, which were left out")
+    for side in ("left", "right"):
+        if found := [k for k in MODALITIES if sides[k] == side]:
+            said.append(f"{', '.join(found)}: the padding is on the {side}")
+    if masked := [k for k in MODALITIES if any(k in part.spans and k not in part.lengths for part in parts.values())]:
+        said.append(f"{', '.join(masked)}: the valid frames are those of text_bert's mask; its token ids are not kept")
     if inferred:
         names = ", ".join(k for k in MODALITIES if any(k == other for _, other in inferred))
         said.append(f"{names}: no lengths in the file; the valid frames are those up to the last row that is not zero")
     for split, part in parts.items():
-        if all((split, k) in inferred for k in MODALITIES) and len({part[k].shape[1] for k in MODALITIES}) == 1:
+        frames = {part.features[k].shape[1] for k in MODALITIES}
+        if len(frames) == 1 and frames != {1} and not part.lengths:
             # aligned on words: a word without, say, a face is a zero row inside the clip, so the longest one counts
-            rows = zip(*(spans[split][k] for k in MODALITIES), strict=True)
-            shared = [(min(a for a, _ in row), max(b for _, b in row)) for row in rows]
+            rows = np.stack([spans[split][k] for k in MODALITIES])  # (3, N, 2)
+            shared = np.stack([rows[..., 0].min(axis=0), rows[..., 1].max(axis=0)], axis=1)
             spans[split] = dict.fromkeys(MODALITIES, shared)
-            said.append(
-                f"{split}: the three share {part['text'].shape[1]} frames, so a clip has one length, its longest"
-            )
+            said.append(f"{split}: the three share {frames.pop()} frames, so a clip has one length, its longest")
     return spans
 
 
-def _padded_left(k: str, parts: Mapping[str, Mapping[str, np.ndarray]], lengths: Mapping[str, list[int]]) -> bool:
-    """Whether zero rows say that sequences are padded in front; where they say nothing, padding is behind."""
+def _padded_left(
+    k: str, parts: dict[str, Part], seen: dict[str, dict[str, _Seen]], lengths: dict[str, np.ndarray]
+) -> bool | None:
+    """Whether zero rows say that sequences are padded in front; None where nothing is padded."""
     front = behind = 0  # zero rows at either end of the array that padding would explain
     for split, part in parts.items():
-        zero = ~(part[k] != 0).any(axis=2)  # (N, L)
+        if k in part.spans and split not in lengths:
+            continue
+        zero = ~seen[split][k].filled  # (N, L)
         if split in lengths:
-            pad = zero.shape[1] - np.array(lengths[split])[:, None]
+            pad = zero.shape[1] - lengths[split][:, None]
             at = np.arange(zero.shape[1])
             front += int((zero & (at < pad)).sum())
             behind += int((zero & (at >= zero.shape[1] - pad)).sum())
         else:
             front += int(zero[:, 0].sum())
             behind += int(zero[:, -1].sum())
-    return front > behind
+    return None if front == behind == 0 else front > behind
 
 
-def _lengths(lengths: np.ndarray, frames: int, where: str) -> list[int]:
+def _lengths(lengths: np.ndarray, frames: int, where: str) -> np.ndarray:
+    if lengths.ndim == 2 and lengths.shape[1] == 1:
+        lengths = lengths[:, 0]
     if lengths.dtype.kind not in "iuf" or lengths.ndim != 1 or not np.array_equal(lengths, np.rint(lengths)):
         raise ValueError(f"{where}: is {lengths.dtype} of shape {lengths.shape}; expected an integer a clip")
     outside = (lengths < 0) | (lengths > frames)
     if outside.any():
         raise ValueError(f"{where}: {lengths[outside][0]} is not a length from 0 to {frames}, the frames of the array")
-    return [int(n) for n in lengths]
+    return lengths.astype(np.int64)
 
 
-def _inferred_lengths(x: np.ndarray, left: bool) -> list[int]:
-    there = (x != 0).any(axis=2)  # (N, L)
-    if left:
-        there = there[:, ::-1]
-    return [int(np.flatnonzero(row)[-1]) + 1 if row.any() else 0 for row in there]
+def _inferred_lengths(filled: np.ndarray, left: bool) -> np.ndarray:
+    """(N,) frames up to the last that is not zero, counted from the side that is not padded."""
+    there = filled if left else filled[:, ::-1]
+    return np.where(there.any(axis=1), filled.shape[1] - there.argmax(axis=1), 0)
+
+
+# -- labels -----------------------------------------------------------------------------------------------------------
 
 
 def _labels(
-    arrays: Mapping[str, np.ndarray],
-    parts: Mapping[str, Mapping[str, np.ndarray]],
-    prefixes: Mapping[str, str],
-    where: str,
-    label_range: tuple[float, float] | None,
-    said: list[str],
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The label's description for data.json, and the labels of each split."""
-    labels = {split: part["label"].astype(np.float64) for split, part in parts.items()}
-    for split, values in labels.items():
-        bad = ~np.isfinite(values)
-        if bad.any():
-            clip = parts[split]["id"][bad.argmax()]
-            raise ValueError(f"{where}: the label of clip {str(clip)!r} in {prefixes[split]} is {values[bad][0]}")
-    every = np.concatenate(list(labels.values()))
-    if "label_names" in arrays:
-        names = [str(name) for name in arrays["label_names"].ravel()]
+    source: Source, label_range: tuple[float, float] | None, drop_faulty: bool, said: list[str]
+) -> tuple[dict[str, Any], dict[str, dict[int, str]]]:
+    """The label's description for data.json, and by split the clips whose label is of no use."""
+    faults: dict[str, dict[int, str]] = {split: {} for split in source.parts}
+    usable = []
+    for split, part in source.parts.items():
+        bad = ~np.isfinite(part.label)
+        if label_range is not None and drop_faulty and not source.classes:
+            bad |= ~((part.label >= label_range[0]) & (part.label <= label_range[1]))
+        if bad.any() and not drop_faulty:
+            raise ValueError(
+                f"{source.where}: the label of clip {part.ids[int(bad.argmax())]!r} in {part.name} is "
+                f"{part.label[bad][0]}; --drop-faulty leaves such clips out"
+            )
+        faults[split] = {int(i): f"a label of {part.label[i]:g}" for i in np.flatnonzero(bad)}
+        usable.append(part.label[~bad])
+    every = np.concatenate(usable)
+    if not every.size:
+        raise ValueError(f"{source.where}: no clip has a label that can be used")
+    if source.classes is not None:
+        names = source.classes
         if len(names) < 2 or every.min() < 0 or every.max() >= len(names) or not np.array_equal(every, np.rint(every)):
-            raise ValueError(f"{where}: labels are not indices into the {len(names)} label_names")
-        label = {"name": "emotion", "range": [0.0, float(len(names) - 1)], "classes": names}
-        return label, labels
+            raise ValueError(f"{source.where}: labels are not indices into the {len(names)} label_names")
+        return {"name": "emotion", "range": [0.0, float(len(names) - 1)], "classes": names}, faults
     largest = float(np.abs(every).max())
     bound = next((bound for bound in (1.0, 3.0) if largest <= bound), float(np.ceil(largest)))
     if label_range is None:
         label_range = (-bound, bound)
         said.append(f"label range taken to be [{-bound:g}, {bound:g}], from labels {every.min():g} to {every.max():g}")
     elif not label_range[0] <= every.min() <= every.max() <= label_range[1]:
-        raise ValueError(f"label range: labels go from {every.min():g} to {every.max():g}, outside {list(label_range)}")
-    return {"name": "sentiment", "range": list(label_range)}, labels
+        raise ValueError(
+            f"label range: labels go from {every.min():g} to {every.max():g}, outside {list(label_range)}; "
+            "--drop-faulty leaves such clips out"
+        )
+    return {"name": "sentiment", "range": list(label_range)}, faults
 
 
-def _clips(
-    part: Mapping[str, np.ndarray],
-    prefix: str,
-    spans: Mapping[str, list[tuple[int, int]]],
-    labels: np.ndarray,
-    classes: list[str] | None,
-    counts: dict[str, int],
-    where: str,
-) -> list[Clip]:
-    n = len(labels)
-    more = {
-        key: x
-        for key, x in part.items()
-        if x.shape == (n,)
-        and x.dtype.kind in "fiuU"
-        and key not in {"id", "label", "raw_text", "video_id"}
-        and key[:4] != "len_"
-    }
-    seen: dict[str, int] = {}
-    clips = []
-    for i in range(n):
-        clip_id = str(part["id"][i])
-        features = {}
+# -- second pass ------------------------------------------------------------------------------------------------------
+
+
+def _write(found: Survey, stage: Path, progress: Progress) -> list[str]:
+    """The tensors of every split; sentences on the values that were set to 0."""
+    counts: Counter[str] = Counter()
+    clips = 0
+    for split, part in found.source.parts.items():
+        kept = found.kept(split)
+        head, offset = {}, 0
         for k in MODALITIES:
-            first, last = spans[k][i]
-            counts["silent"] += first == last
-            x = part[k][i, first:last] if first < last else np.zeros((1, part[k].shape[2]))
-            features[k] = _finite(x, k, f"{where}: {k} of clip {clip_id!r} in {prefix}", counts)
-        extra = {key: x[i].item() for key, x in more.items() if x.dtype.kind == "U" or np.isfinite(x[i])}
+            shape = [int(found.lengths(split, k)[kept].sum()), part.features[k].shape[2]]
+            size = shape[0] * shape[1] * np.dtype(found.storage[k]).itemsize
+            head[k] = {"dtype": _DTYPES[found.storage[k]], "shape": shape, "data_offsets": [offset, offset + size]}
+            offset += size
+        text = json.dumps(head).encode()
+        text += b" " * (-len(text) % 8)
+        with (stage / f"{split}.safetensors").open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for k in MODALITIES:
+                for rows, odd, some in _rows(found, split, k, kept, progress):
+                    rows.tofile(file)
+                    counts.update(odd)
+                    clips += some
+    if not sum(counts.values()):
+        return []
+    listed = ", ".join(f"{counts[kind]} values of {kind}" for kind in ("-inf", "inf", "nan") if counts[kind])
+    return [f"audio: {listed} in {clips} clips were set to 0"]
+
+
+def _rows(
+    found: Survey, split: str, k: str, kept: np.ndarray, progress: Progress
+) -> Iterator[tuple[np.ndarray, Counter[str], int]]:
+    """The valid frames of a modality as they are stored; what was set to 0, and in how many clips."""
+    part, spans = found.source.parts[split], found.spans[split][k]
+    keep = np.zeros(len(part), dtype=bool)
+    keep[kept] = True
+    for first, x in _blocks(part, k):
+        own = slice(first, first + len(x))
+        inside = _inside(spans[own], x.shape[1]) & keep[own, None]
+        y, odd, some = _clean(x, k, inside)
+        pieces = []
+        for i in np.flatnonzero(keep[own]).tolist():
+            a, b = spans[first + i]
+            pieces.append(y[i, a:b] if a < b else np.zeros((1, y.shape[2]), np.float32))
+        if pieces:
+            yield np.concatenate(pieces).astype(found.storage[k], copy=False), odd, int(some.sum())
+        progress(x.nbytes)
+
+
+def _records(found: Survey, split: str) -> Iterator[dict[str, Any]]:
+    """One record a clip, as data.json has it."""
+    part, seen = found.source.parts[split], {}
+    classes = found.label.get("classes")
+    lengths = {k: found.lengths(split, k) for k in MODALITIES}
+    for i in found.kept(split).tolist():
+        extra = {key: _extra(x[i]) for key, x in part.extra.items()}
+        extra = {key: x for key, x in extra.items() if x is not None}
         if classes:
-            extra["label_text"] = classes[int(labels[i])]
-        video, index = _video(part, clip_id, i, seen)
-        text = str(part["raw_text"][i]) if "raw_text" in part else ""
-        clips.append(Clip(clip_id, video, index, text, features, float(labels[i]), extra=extra))
-    return clips
+            extra["label_text"] = classes[int(part.label[i])]
+        video, index = _video(part, i, seen)
+        record = {
+            "id": part.ids[i],
+            "video": video,
+            "index": index,
+            "text": part.texts[i],
+            "label": float(part.label[i]),
+            "lengths": {k: int(lengths[k][i]) for k in MODALITIES},
+            "words": [],
+            "seconds": None,
+            "extra": extra,
+        }
+        if found.absent[split][i].any():
+            record["absent"] = [k for k, gone in zip(MODALITIES, found.absent[split][i], strict=True) if gone]
+        yield record
 
 
-def _finite(x: np.ndarray, k: str, where: str, counts: dict[str, int]) -> np.ndarray:
-    """float32, -inf in audio set to 0 and counted; whatever else is not finite is refused."""
-    if k == "audio" and x.dtype.kind == "f" and np.isneginf(x).any():
-        counts["-inf"] += int(np.isneginf(x).sum())
-        counts["clips"] += 1
-        x = np.where(np.isneginf(x), 0, x)
-    with np.errstate(over="ignore"):
-        y = np.ascontiguousarray(x, dtype=np.float32)
-    if not np.isfinite(y).all():
-        value = x[~np.isfinite(y)][0]
-        raise ValueError(f"{where} holds {value}; only finite float32 values are allowed, and -inf in audio")
-    return y
+def _extra(value: Any) -> float | str | None:
+    """A value as JSON has it; None for a number that is not finite."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, str):
+        return value
+    return int(value) if isinstance(value, bool) else value if np.isfinite(value) else None
 
 
-def _video(part: Mapping[str, np.ndarray], clip_id: str, i: int, seen: dict[str, int]) -> tuple[str, int]:
-    """Video and index: from video_id, else from an id "video$_$3" or "video_3", else a speaker's clips are a video."""
-    split = re.fullmatch(r"(.+?)(?:\$_\$|_)(\d{1,9})", clip_id)
-    if "video_id" in part:
-        video = str(part["video_id"][i])
-    elif split:
-        video = split[1]
+def _video(part: Part, i: int, seen: dict[str, int]) -> tuple[str, int]:
+    """Video and index: from the file, else from an id "video$_$3", "video_3" or "video[3]", else a speaker's clips."""
+    clip_id = part.ids[i]
+    split = re.fullmatch(r"(.+?)(?:\$_\$|_)(\d{1,9})|(.+?)\[(\d{1,9})\]", clip_id)
+    named, number = (split[1] or split[3], split[2] or split[4]) if split else (None, None)
+    if part.videos is not None:
+        video = part.videos[i]
+    elif named:
+        video = named
     else:
-        speaker = next((key for key in ("speaker", "actor") if key in part), None)
-        video = f"{speaker} {part[speaker][i]}" if speaker else clip_id
+        speaker = next((key for key in ("speaker", "actor") if key in part.extra), None)
+        video = f"{speaker} {part.extra[speaker][i]}" if speaker else clip_id
     seen[video] = seen.get(video, -1) + 1
-    return video, int(split[2]) if split else seen[video]
+    return video, int(number) if number else seen[video]
 
 
-def _fits_half(x: np.ndarray) -> bool:
-    with np.errstate(over="ignore"):
-        return bool(np.array_equal(x.astype(np.float16).astype(np.float32), x))
+# -- sentences --------------------------------------------------------------------------------------------------------
+
+
+def _listed(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_LISTED]) + (f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else "")
+
+
+def _dropped_said(found: Survey) -> list[str]:
+    said = []
+    for split, rows in found.dropped.items():
+        for reason in dict.fromkeys(rows.values()):
+            ids = [found.source.parts[split].ids[i] for i in sorted(rows) if rows[i] == reason]
+            said.append(f"{split}: {len(ids)} clips with {reason} were dropped: {_listed(ids)}")
+    return said
+
+
+def _absent_said(found: Survey) -> list[str]:
+    said = []
+    for split, absent in found.absent.items():
+        kept = found.kept(split)
+        for j, k in enumerate(MODALITIES):
+            ids = [found.source.parts[split].ids[i] for i in kept[absent[kept, j]]]
+            if ids:
+                said.append(f"{split}: {k} is absent in {len(ids)} clips, which say so: {_listed(ids)}")
+    return said

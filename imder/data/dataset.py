@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -20,8 +21,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from imder import fetch
+from imder.data import remote
 from imder.data.clip import Clip, Word
-from imder.modality import MODALITIES
+from imder.modality import MODALITIES, ordered
 
 FORMAT = "imder-features/1"
 SPLITS = ("train", "valid", "test")
@@ -78,31 +81,22 @@ def write_feature_set(
     redraws: {clip id: {"audio": (N, L, F), "vision": (N, L, F)}}, stored as uint8. files: more files by relative name,
     e.g. README.md and `sound_name(id)`. An existing feature set is replaced; any other non-empty folder is refused.
     """
-    target = Path(folder).resolve()
-    _check_target(target)
     kinds = dict.fromkeys(MODALITIES, "float32") | dict(storage or {})
     for k, kind in kinds.items():
         if k not in MODALITIES or kind not in STORAGE:
             raise ValueError(f"storage: {k}={kind!r} is not known; allowed: {', '.join(STORAGE)} for each modality")
-    header: dict[str, Any] = {"format": FORMAT, "name": name, "title": title, "synthetic": bool(synthetic)}
-    header |= {"note": note, "label": dict(label)}
     widths = {k: next(iter(splits.values()))[0].features[k].shape[1] for k in MODALITIES}
-    header["feature_names"] = {
-        k: list(feature_names[k]) if feature_names and k in feature_names else [f"{k}_{i}" for i in range(widths[k])]
-        for k in MODALITIES
-    }
+    header = set_header(
+        widths, name=name, title=title, label=label, names=feature_names, synthetic=synthetic, note=note
+    )
     if redraws:
         header["redraws"] = list(redraws)
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    stage = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir()
-    try:
+    with staged_set(folder) as stage:
         for split, clips in splits.items():
             tensors = _split_tensors(clips, kinds, compact_text)
             (stage / f"{split}.safetensors").write_bytes(save(tensors))
-        (stage / "data.json").write_text(_data_json(header, splits), encoding="utf-8")
+        records = {split: [_record(clip) for clip in clips] for split, clips in splits.items()}
+        (stage / "data.json").write_text(data_json(header, records), encoding="utf-8")
         if vocabulary is not None:
             words, vectors = vocabulary
             (stage / "vocabulary.json").write_text(json.dumps(list(words), ensure_ascii=False), encoding="utf-8")
@@ -114,13 +108,45 @@ def write_feature_set(
         for relative, content in (files or {}).items():
             (stage / relative).parent.mkdir(parents=True, exist_ok=True)
             (stage / relative).write_bytes(content)
+    return FeatureSet(Path(folder).resolve())
+
+
+@contextmanager
+def staged_set(folder: str | Path) -> Iterator[Path]:
+    """A folder to write a feature set into; it takes the place of `folder` if the set opens without fault."""
+    target = Path(folder).resolve()
+    _check_target(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stage = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir()
+    try:
+        yield stage
         FeatureSet(stage)  # whatever the reader would refuse is not put in place
         _swap(stage, target)
     except ValueError as error:
         raise ValueError(str(error).replace(str(stage), str(target))) from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-    return FeatureSet(target)
+
+
+def set_header(
+    widths: Mapping[str, int],
+    *,
+    name: str,
+    title: str,
+    label: Mapping[str, Any],
+    names: Mapping[str, Sequence[str]] | None = None,
+    synthetic: bool = False,
+    note: str = "",
+) -> dict[str, Any]:
+    """What data.json holds beside its records; a feature without a name is called by its number."""
+    header: dict[str, Any] = {"format": FORMAT, "name": name, "title": title, "synthetic": bool(synthetic)}
+    header |= {"note": note, "label": dict(label)}
+    header["feature_names"] = {
+        k: list(names[k]) if names and k in names else [f"{k}_{i}" for i in range(widths[k])] for k in MODALITIES
+    }
+    return header
 
 
 def _check_target(target: Path) -> None:
@@ -187,7 +213,7 @@ def _redraw_tensors(redraws: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str
     return tensors
 
 
-def _data_json(header: Mapping[str, Any], splits: Mapping[str, Sequence[Clip]]) -> str:
+def data_json(header: Mapping[str, Any], records: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Readable and diffable: one clip a line."""
 
     def dump(value: Any) -> str:
@@ -195,14 +221,14 @@ def _data_json(header: Mapping[str, Any], splits: Mapping[str, Sequence[Clip]]) 
 
     lines = [f" {dump(key)}: {dump(value)}," for key, value in header.items()]
     parts = [
-        f"  {dump(split)}: [\n" + ",\n".join(f"   {dump(_record(clip))}" for clip in clips) + "\n  ]"
-        for split, clips in splits.items()
+        f"  {dump(split)}: [\n" + ",\n".join(f"   {dump(record)}" for record in rows) + "\n  ]"
+        for split, rows in records.items()
     ]
     return "\n".join(["{", *lines, ' "splits": {', ",\n".join(parts), " }", "}"]) + "\n"
 
 
 def _record(clip: Clip) -> dict[str, Any]:
-    return {
+    record = {
         "id": clip.id,
         "video": clip.video,
         "index": int(clip.index),
@@ -213,6 +239,7 @@ def _record(clip: Clip) -> dict[str, Any]:
         "seconds": None if clip.seconds is None else float(clip.seconds),
         "extra": dict(clip.extra),
     }
+    return record | ({"absent": list(clip.absent)} if clip.absent else {})
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -226,6 +253,8 @@ class FeatureSet:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.repository: str | None = None  # owner/name@commit of one that came from the Hub
+        self.notice: str | None = None  # one line if it is not what was asked for
         info = _read_header(folder)
         where = f"{folder / 'data.json'}"
         self.name: str = _field(info, "name", str, where)
@@ -245,11 +274,11 @@ class FeatureSet:
         if not self.splits:
             raise ValueError(f"{where}: no splits; at least one of {', '.join(SPLITS)} is needed")
         sounds = {path.name for path in (folder / "sound").glob("*.ogg")}
-        self._splits: dict[str, _Split] = {}
+        self._splits: dict[str, SplitClips] = {}
         self._places: dict[str, tuple[str, int]] = {}
         for split in self.splits:
             rows = _field(records, split, list, f"{where}: splits")
-            part = _Split(folder, split, rows, self.label_range, sounds)
+            part = SplitClips(folder, split, rows, self.label_range, sounds)
             for i, record in enumerate(part.records):
                 if record["id"] in self._places:
                     raise ValueError(f"{where}: clip id {record['id']!r} is there twice; ids are unique in a data set")
@@ -277,17 +306,37 @@ class FeatureSet:
 
     @classmethod
     def open(cls, source: str | Path) -> FeatureSet:
-        """The data set in a folder; "bundled" is the one that comes with the repository."""
-        return cls(BUNDLED if str(source) == "bundled" else Path(source))
+        """The data set in a folder; "bundled" is the one that comes with the repository.
+
+        A text `owner/name[@revision]` that names no folder is a data set repository of the Hub.
+        """
+        if str(source) == "bundled":
+            return cls(BUNDLED)
+        if not isinstance(source, str) or Path(source).exists() or fetch.repository(source) is None:
+            return cls(Path(source))
+        return cls.pulled(source)
+
+    @classmethod
+    def pulled(cls, source: str) -> FeatureSet:
+        """The data set of a Hub repository `owner/name[@revision]`, from there or from the cache."""
+        folder, notice = remote.pull(source)
+        data = cls(folder)
+        data.repository, data.notice = remote.name_of(source, folder), notice
+        return data
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def split(self, name: str) -> Sequence[Clip]:
+    def split(self, name: str) -> SplitClips:
         """The clips of a split, read when they are indexed."""
         if name not in self._splits:
             raise ValueError(f"split {name!r} is not in {self.name!r}; it has: {', '.join(self.splits)}")
         return self._splits[name]
+
+    def complete(self, name: str) -> list[Clip]:
+        """The clips of a split that lack no modality: what a recovery can be learnt from and judged on."""
+        part = self.split(name)
+        return [part[i] for i, record in enumerate(part.records) if not record.get("absent")]
 
     def clip(self, clip_id: str) -> Clip:
         """The clip of that id, whatever its split."""
@@ -352,7 +401,7 @@ class FeatureSet:
         return rows
 
 
-class _Split(Sequence[Clip]):
+class SplitClips(Sequence[Clip]):
     """The clips of one split: checked records, and rows on disk."""
 
     def __init__(
@@ -387,7 +436,10 @@ class _Split(Sequence[Clip]):
     def _check_finite(self, k: str, path: Path) -> None:
         total = int(self.starts[k][-1])
         for first in range(0, total, _ROWS_A_CHECK):
-            bad = ~np.isfinite(self.rows[k][first : min(first + _ROWS_A_CHECK, total)]).all(axis=1)
+            rows = self.rows[k]
+            if total > _ROWS_A_CHECK and isinstance(rows, _Rows):
+                rows = _Rows(_open_tensors(path), k, path)  # a mapping of its own: what is read does not stay in memory
+            bad = ~np.isfinite(rows[first : min(first + _ROWS_A_CHECK, total)]).all(axis=1)
             if bad.any():
                 at = int(np.searchsorted(self.starts[k], first + int(bad.argmax()), side="right")) - 1
                 raise ValueError(f"{path}: {k} of clip {self.records[at]['id']!r} holds values that are not finite")
@@ -418,6 +470,7 @@ class _Split(Sequence[Clip]):
             sound=self.folder / sound if Path(sound).name in self.sounds else None,
             seconds=record["seconds"],
             extra=dict(record["extra"]),
+            absent=tuple(record.get("absent", ())),
         )
 
     def __iter__(self) -> Iterator[Clip]:
@@ -513,9 +566,7 @@ def _read_json(path: Path) -> Any:
 def _read_header(folder: Path) -> dict[str, Any]:
     """data.json as a dict of our format, its fields not yet checked."""
     if folder.is_file():
-        raise ValueError(
-            f"{folder}: is a file, a data set is a folder; `python -m imder data convert` makes one from an npz"
-        )
+        raise ValueError(f"{folder}: is a file, a data set is a folder; `python -m imder data convert` makes one")
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; a data set is a folder with a data.json, or 'bundled'")
     info = _read_json(folder / "data.json")
@@ -574,6 +625,9 @@ def _check_record(record: Any, where: str, label_range: tuple[float, float]) -> 
         ):
             raise ValueError(f"{where}: word {str(word)[:60]} is not [text, start, end] with 0 <= start <= end <= 1")
     _field(record, "seconds", (int, float, type(None)), where)
+    absent = record.get("absent", [])
+    if not isinstance(absent, list) or ordered(absent) != tuple(absent) or len(absent) == len(MODALITIES):
+        raise ValueError(f"{where}: absent is {str(absent)[:60]}; one or two of {', '.join(MODALITIES)} in order are")
     for key in _field(record, "extra", dict, where):
         _field(record["extra"], key, (int, float, str), f"{where}: extra")
     return record

@@ -41,6 +41,8 @@ class Standardiser:
         squares: dict[str, np.ndarray] = {}  # sum of squared deviations (Chan et al. 1983)
         for clip in clips:
             for k in MODALITIES:
+                if k in clip.absent:
+                    continue
                 x = clip.features[k].astype(np.float64)
                 n, m = len(x), x.mean(axis=0)
                 s = ((x - m) ** 2).sum(axis=0)
@@ -51,8 +53,11 @@ class Standardiser:
                 else:
                     mean[k], squares[k] = m, s
                 count[k] += n
-        if not count[MODALITIES[0]]:
+        if not any(count.values()):
             raise ValueError("standardiser: no clips given; at least one is needed")
+        for k in MODALITIES:
+            if not count[k]:
+                raise ValueError(f"standardiser: {k} is absent in every clip; at least one with it is needed")
         std = {k: np.sqrt(squares[k] / count[k]) for k in MODALITIES}
         for k in MODALITIES:
             std[k] = np.where(std[k] > _CONSTANT * (np.abs(mean[k]) + _CONSTANT), std[k], 1)

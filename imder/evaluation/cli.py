@@ -36,7 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", nargs="+", metavar="RUN", help="run folders or Hub repositories, or 'bundled' for the one here"
     )
-    parser.add_argument("--data", default="bundled", metavar="DIR", help="a data set folder (default: %(default)s)")
+    parser.add_argument(
+        "--data",
+        default="bundled",
+        metavar="DIR",
+        help="a data set folder, or owner/name on the Hub (default: %(default)s)",
+    )
     parser.add_argument("--out", type=Path, metavar="ROWS.jsonl", help="rows are appended; what is there is kept")
     parser.add_argument("--table", type=Path, metavar="ROWS.jsonl", help="print the tables of stored rows, and stop")
     parser.add_argument("--protocol", nargs="+", default=["fixed"], metavar="P", help=f"of {', '.join(PROTOCOLS)}")
@@ -94,7 +99,12 @@ def main(args: argparse.Namespace) -> int:
     masks = MasksFile(args.out)
     predictions = PredictionsFile(args.out)
     with open_rows(args.out, _say) as file:
-        studies = [source.study(config, masks) for source in sources]
+        opened = [source.opened(config, masks) for source in sources]
+        studies, sources = [study for study, _ in opened], tuple(source for _, source in opened)
+        for left_out in sorted({study.left_out for study in studies} - {0}):
+            _say(
+                f"{left_out} clips of {config.split!r} lack a modality and are left out: there is no truth to judge by"
+            )
         lacking = set(config.methods) - {method for study in studies for method in study.methods}
         if lacking:
             raise ValueError(f"methods: none of these runs has {', '.join(sorted(lacking))}")
@@ -111,10 +121,16 @@ class Source:
 
     def study(self, config: EvaluationConfig, masks: MasksFile) -> Study:
         """Loads both."""
-        run = hub.load(self.run, fallback=False)
-        folder = Path(run.folder)
+        return self.opened(config, masks)[0]
+
+    def opened(self, config: EvaluationConfig, masks: MasksFile) -> tuple[Study, Source]:
+        """Loads both; also how another process names just these: of a repository on the Hub, the present commit."""
+        run, data = hub.load(self.run, fallback=False), FeatureSet.open(self.data)
+        for notice in filter(None, (run.notice, data.notice)):
+            _say(notice)
         kind = RecoveryStudy if run.kind == "imder" else BaselineStudy
-        return kind(run, FeatureSet.open(self.data), config, f"{folder.resolve().name}@{run_digest(folder)}", masks)
+        study = kind(run, data, config, f"{run.name}@{run_digest(Path(run.folder))}", masks)
+        return study, Source(run.pinned, data.repository or str(data.folder))
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,20 @@ def halves_floor(distance: Callable[[np.ndarray, np.ndarray], float | None], x: 
     return Floor(float(np.mean(values)), float(np.std(values)))
 
 
+def sample_floor(
+    distance: Callable[[np.ndarray, np.ndarray], float | None], x: np.ndarray, count: int, seed: int = 0
+) -> Floor:
+    """`distance` between `count` random clips of (N, P) and the others, 20 times: what a small set is held to."""
+    rng = np.random.default_rng(seed)
+    if count < 2 or len(x) - count < 2:
+        return Floor(None, None)
+    values = []
+    for _ in range(HALVINGS):
+        order = rng.permutation(len(x))
+        values.append(distance(x[order[:count]], x[order[count:]]))
+    return Floor(float(np.mean(values)), float(np.std(values)))
+
+
 def covered(draws: np.ndarray, truth: np.ndarray, level: float = 0.9) -> np.ndarray:
     """Whether each true value lies between the outer quantiles of its draws: (N, ...) and (...) to (...) bool."""
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)

@@ -97,6 +97,23 @@ def encode_clips(model: IMDer, standardiser: Standardiser, clips: Sequence[Clip]
     )
 
 
+def fitted_fills(
+    model: IMDer, standardiser: Standardiser, data: FeatureSet, train: Encoded, batch: int = 100
+) -> dict[str, Callable[[Latents, tuple[str, ...], Tensor], Latents]]:
+    """The fills by name, fitted on `train`. Their few choices are made on `valid`, or on a fifth of `train`."""
+    if "valid" in data.splits:
+        fit, tune = train, encode_clips(model, standardiser, data.complete("valid"), batch)
+    else:
+        cut = max(1, len(train) * 4 // 5)
+        fit, tune = train.take(torch.arange(cut)), train.take(torch.arange(min(cut, len(train) - 1), len(train)))
+    return {
+        "zero": ZeroFill(model.encode, model.config.feature_dims),
+        "mean": MeanFill(train),
+        "knn": NeighbourFill(fit, tune),
+        "ridge": RidgeFill(fit, tune),
+    }
+
+
 class RecoveryStudy(Study):
     """A run of IMDer on a data set."""
 
@@ -167,7 +184,7 @@ class RecoveryStudy(Study):
                 else:
                     filled = self._fill(cell.method, part, pattern)
                     for variant in variants:
-                        values = self._refine(filled, part.valid) if variant[1] else filled
+                        values = self.refine(filled, part.valid) if variant[1] else filled
                         self._keep(made, variant, rows, values, self._predict(part, values))
                     tick(len(rows))
         return made
@@ -182,7 +199,8 @@ class RecoveryStudy(Study):
         """T_k's prediction from the true latents with `recovered` in the place of what is missing."""
         return self.model.predict(part.latents | recovered, part.valid)
 
-    def _refine(self, values: Latents, valid: Tensor) -> Latents:
+    @torch.no_grad()
+    def refine(self, values: Latents, valid: Tensor) -> Latents:
         """D_k of recovered latents."""
         return {k: self.model.reconstruct(k, z, valid) * valid[:, None] for k, z in values.items()}
 
@@ -209,7 +227,7 @@ class RecoveryStudy(Study):
         for i in range(max(counts)):
             drawn = self._draw(cell, part, rows, pattern, i, tick)
             for refined in (False, True):
-                values = self._refine(drawn, part.valid) if refined else drawn
+                values = self.refine(drawn, part.valid) if refined else drawn
                 outputs[refined] += self._predict(part, values)
                 if i == 0:
                     self._keep(made, (1, refined), rows, values, outputs[refined])
@@ -220,7 +238,7 @@ class RecoveryStudy(Study):
             if (count := i + 1) > 1 and count in counts:
                 mean = {k: z / count for k, z in total.items()}
                 for refined in (False, True):
-                    values = self._refine(mean, part.valid) if refined else mean
+                    values = self.refine(mean, part.valid) if refined else mean
                     self._keep(made, (count, refined), rows, values, outputs[refined] / count)
                 for k in absent:
                     made.coverage[count][k][rows] = self._covered(all_draws[k][:count], part.latents[k], part.valid)
@@ -247,6 +265,15 @@ class RecoveryStudy(Study):
         drawn = self._recover(seen, pattern, self._seeds(cell.seed, part.ids, draw), self.config.guidance)
         tick(self.nfe * len(rows) * len(drawn))
         return drawn
+
+    @torch.no_grad()
+    def draws(
+        self, rows: Sequence[int], pattern: tuple[str, ...], seed: int, numbers: Sequence[int], guidance: float = 1.0
+    ) -> Latents:
+        """The draw of that number of each of those clips, {k: (len(rows), D, L)} before D_k: those of `outcome`."""
+        part = self.clips.take(torch.tensor(list(rows)))
+        seeds = [noise_seed(seed, clip, number) for clip, number in zip(part.ids, numbers, strict=True)]
+        return self._recover(part, pattern, seeds, guidance)
 
     def _recover(self, part: Encoded, pattern: tuple[str, ...], seeds: list[int], guidance: float) -> Latents:
         available = torch.tensor([k in pattern for k in MODALITIES]).expand(len(part), -1)
@@ -302,23 +329,12 @@ class RecoveryStudy(Study):
         """All training clips."""
         if "train" not in self.data.splits:
             raise ValueError(f"{self.data.name!r} has no split 'train'; fills and distances are fitted on it")
-        return encode_clips(self.model, self.standardiser, self.data.split("train"), self.config.batch)
+        return encode_clips(self.model, self.standardiser, self.data.complete("train"), self.config.batch)
 
     @cached_property
     def fills(self) -> dict[str, Callable[[Latents, tuple[str, ...], Tensor], Latents]]:
         """The fills by name. Their few choices are made on `valid`, or on a fifth of the training clips."""
-        train = self.train
-        if "valid" in self.data.splits:
-            fit, tune = train, encode_clips(self.model, self.standardiser, self.data.split("valid"), self.config.batch)
-        else:
-            cut = max(1, len(train) * 4 // 5)
-            fit, tune = train.take(torch.arange(cut)), train.take(torch.arange(min(cut, len(train) - 1), len(train)))
-        return {
-            "zero": ZeroFill(self.model.encode, self.model.config.feature_dims),
-            "mean": MeanFill(train),
-            "knn": NeighbourFill(fit, tune),
-            "ridge": RidgeFill(fit, tune),
-        }
+        return fitted_fills(self.model, self.standardiser, self.data, self.train, self.config.batch)
 
     @cached_property
     def probes(self) -> dict[str, Probe]:
@@ -342,6 +358,15 @@ class RecoveryStudy(Study):
     def _flat(self, k: str, latents: Tensor, valid: Tensor) -> np.ndarray:
         return flatten(self.model.unit(k, latents).numpy(), valid.numpy(), self.frames)
 
+    def points(self, k: str, latents: Tensor, valid: Tensor) -> np.ndarray:
+        """Latents (N, D, L) of modality k as points (N, 32) in the directions of the training clips."""
+        return self.projections[k](self._flat(k, latents, valid))
+
+    def train_alike(self) -> Encoded:
+        """As many training clips as the split has, spread evenly: other speakers."""
+        count = min(len(self.train), len(self.clips))
+        return self.train.take(torch.arange(count) * len(self.train) // count)
+
     @cached_property
     def projections(self) -> dict[str, Projection]:
         """The principal directions of each modality's training clips."""
@@ -350,7 +375,7 @@ class RecoveryStudy(Study):
     @cached_property
     def real(self) -> dict[str, np.ndarray]:
         """The split's true clips in those directions, k: (N, 32)."""
-        return {k: self.projections[k](self._flat(k, self.clips.latents[k], self.clips.valid)) for k in MODALITIES}
+        return {k: self.points(k, self.clips.latents[k], self.clips.valid) for k in MODALITIES}
 
     # Rows ------------------------------------------------------------------------------------------------------------
 
@@ -387,7 +412,7 @@ class RecoveryStudy(Study):
             errors[k] = (error * valid).sum(1) / valid.sum(1)
             if self.probes:
                 found.append(self._probe_row(cell, k, value, rows, draws, refined))
-            points = self.projections[k](self._flat(k, value[rows], valid[rows]))
+            points = self.points(k, value[rows], valid[rows])
             for name, distance in DISTANCES.items():
                 distances[name][k] = distance(points, self.real[k][rows]), len(rows)
         found += self._clip_rows(cell, "feature_error", errors, draws=draws, refined=refined)
@@ -448,12 +473,11 @@ class RecoveryStudy(Study):
         cell, found, every = self.floor_cell(), [], np.arange(len(self.clips))
         if self.probes:
             found += [self._probe_row(cell, k, self.clips.latents[k], every, 1, False) for k in MODALITIES]
-        count = min(len(self.train), len(self.clips))
-        others = self.train.take(torch.arange(count) * len(self.train) // count)
+        others = self.train_alike()
         for name, distance in DISTANCES.items():
             for k in MODALITIES:
                 halves: Floor = halves_floor(distance, self.real[k])
-                points = self.projections[k](self._flat(k, others.latents[k], others.valid))
+                points = self.points(k, others.latents[k], others.valid)
                 common = {"draws": 1, "refined": False, "modality": k}
                 found.append(self.row(cell, f"{name}_floor", halves.value, len(self.clips), se=halves.noise, **common))
                 other = distance(points, self.real[k])

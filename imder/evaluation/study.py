@@ -156,6 +156,10 @@ class Study(ABC):
         self.standardiser, self.data, self.config, self.masks = run.standardiser, data, config, masks
         self.scale = scale_of(data.label_range, data.label_classes)
         clips = list(data.split(config.split))
+        complete = [clip for clip in clips if not clip.absent]
+        if not complete:
+            raise ValueError(f"no clip of {config.split!r} in {data.name!r} is complete; only complete ones are judged")
+        self.left_out, clips = len(clips) - len(complete), complete
         if cut := 0 < config.limit < len(clips):  # spread evenly, so that all speakers are in
             clips = [clips[i * len(clips) // config.limit] for i in range(config.limit)]
         self.members: list[Clip] = clips

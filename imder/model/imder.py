@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -315,6 +315,24 @@ class IMDer(nn.Module):
             return Estimate(score * weight, (x + std**2 * score) * weight)
 
         return published
+
+    def score_field(
+        self,
+        k: str,
+        latents: Latents,
+        available: Sequence[str],
+        *,
+        valid: Tensor,
+        seeds: Sequence[int],
+        guidance: float = 1.0,
+    ) -> tuple[Callable[[Tensor, float], Estimate], Noise]:
+        """s_k for a path of one's own: its estimator for states as long as the network needs them, and the noise.
+
+        The first call of the noise is that which a recovery with these seeds starts from (before the temperature).
+        """
+        padded, mask = self._pad(latents, valid)
+        estimate = self.estimator(k, padded, ordered(available), mask, guidance=guidance, seeds=seeds)
+        return estimate, self._noise([noise_seed(s, k) for s in seeds], mask)
 
     # Recovery --------------------------------------------------------------------------------------------------------
 

@@ -119,5 +119,11 @@ def table_html(table: Table, label: str) -> str:
 </div>"""
 
 
+def listing(lines: Sequence[str], label: str) -> str:
+    """Commands in a box that scrolls."""
+    code = escape("\n".join(lines))
+    return f'<pre tabindex="0" role="region" aria-label="{escape(label)}"><code>{code}</code></pre>'
+
+
 def _cell(cell: Cell) -> str:
     return " / ".join(f"<strong>{escape(p.text)}</strong>" if p.best else escape(p.text) for p in cell)

@@ -17,12 +17,17 @@ from imder.training.run import Complete, train
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags; the recipe's come from the fields of TrainingConfig."""
-    parser.add_argument("--data", default="bundled", help="'bundled' or a data set folder (default bundled)")
+    parser.add_argument(
+        "--data", default="bundled", help="'bundled', a data set folder, or owner/name on the Hub (default bundled)"
+    )
     parser.add_argument("--out", required=True, help="run folder; an unfinished training in it is continued")
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
     parser.add_argument("--set", default="{}", metavar="JSON", help="fields of the model that differ from its defaults")
     parser.add_argument(
-        "--from", dest="start", metavar="RUN", help="take stage 1 (and equal score networks) from a run"
+        "--from",
+        dest="start",
+        metavar="RUN",
+        help="take stage 1 (and equal score networks) from a run, owner/name on the Hub too",
     )
     add_flags(parser)
 

@@ -59,7 +59,7 @@ def train(
     base = None if start is None else hub.load(start, fallback=False)
     feature_set = FeatureSet.open(data)
     plan = {
-        "data": str(data) if str(data) == "bundled" else str(Path(data).resolve()),
+        "data": feature_set.repository or (str(data) if str(data) == "bundled" else str(Path(data).resolve())),
         "fingerprint": feature_set.fingerprint,
         "config": dataclasses.asdict(config),
         "model": overrides,
@@ -216,7 +216,7 @@ def _finish(
         "feature_names": {k: list(names) for k, names in data.feature_names.items()},
         "n_train": len(bench.features["train"]),
         "n_valid": len(bench.features["valid"]),
-    }
+    } | ({"repository": data.repository} if data.repository else {})
     essence = _essence(
         {
             "config": dataclasses.asdict(bench.config),

@@ -122,9 +122,9 @@ class Bench:
         """The clips of the training and validation splits, `limit` of each at most."""
         found = {}
         for split in ("train", "valid"):
-            clips = list(self.data.split(split))
+            clips = self.data.complete(split)
             if not clips:
-                raise ValueError(f"data: the split {split!r} of {self.data.name!r} holds no clips; training needs some")
+                raise ValueError(f"data: no clip of {split!r} in {self.data.name!r} is complete; training needs some")
             if 0 < self.config.limit < len(clips):
                 clips = [clips[i * len(clips) // self.config.limit] for i in range(self.config.limit)]
             found[split] = clips

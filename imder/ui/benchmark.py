@@ -10,10 +10,11 @@ from typing import Any
 import gradio as gr
 
 from imder.report.benchmark import Benchmark, first_methods, methods_of, metrics_of
-from imder.report.page import prose_html, table_html
+from imder.report.page import listing, prose_html, table_html
 from imder.report.results import Panel
 from imder.ui.controls import COPY, LIGHT, said, settled, status_line
 from imder.ui.jobs import Jobs
+from imder.ui.live import LivePage, live_section
 from imder.ui.validate import BadInput, one_of, some_of
 
 PATH = Path(__file__).parents[2] / "assets" / "benchmark.jsonl"
@@ -118,13 +119,7 @@ def counted(methods: Sequence[str]) -> str:
     return f"{len(methods)} {'method is' if len(methods) == 1 else 'methods are'} shown."
 
 
-def listing(lines: Sequence[str], label: str) -> str:
-    """Commands in a box that scrolls."""
-    code = escape("\n".join(lines))
-    return f'<pre tabindex="0" role="region" aria-label="{escape(label)}"><code>{code}</code></pre>'
-
-
-def benchmark_tab(page: BenchmarkPage) -> None:
+def benchmark_tab(page: BenchmarkPage, live: LivePage) -> None:
     """Adds the page to the tabs that are being built; nothing is read before it is selected."""
     with gr.Tab("Benchmark", elem_id="page-benchmark") as tab, gr.Column(elem_id="benchmark", elem_classes="sheet"):
         statement = gr.HTML(elem_classes="report")
@@ -139,6 +134,7 @@ def benchmark_tab(page: BenchmarkPage) -> None:
         gr.HTML("<h2>What makes these figures</h2>", elem_classes="report")
         commands = gr.HTML(elem_classes="report", elem_id="benchmark-commands")
         copy = gr.Button("Copy the commands", size="sm", elem_id="benchmark-copy")
+        live_section(live)
     drawn, listed = [figure, text, status], [tables, commands, status]
     every = [metric, methods, against, figure, text, tables, commands, status]
     tab.select(page.open, protocol, [protocol, statement, *every], **LIGHT)

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 #: Events that run no network: they skip the queue, and their handlers check raw values themselves.
 LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private", "preprocess": False}
+#: All events that run a network share one limit; measured on two cores (reliability.md section 5).
+MODEL = {"concurrency_id": "model", "concurrency_limit": 2}
 #: For a button: copies the text of the element `#{}` and says so in the status line.
 COPY = """
 () => {{

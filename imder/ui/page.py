@@ -15,10 +15,13 @@ import gradio as gr
 from imder.modality import NAMES
 from imder.pipeline import Recovery, RecoveryPipeline, RecoveryStart
 from imder.report.benchmark import Benchmark
+from imder.report.distributions import Distributions
 from imder.ui.benchmark import PATH as BENCHMARK
 from imder.ui.benchmark import BenchmarkPage, benchmark_tab
+from imder.ui.compare import ComparePage, compare_tab
 from imder.ui.controls import (
     LIGHT,
+    MODEL,
     Controls,
     controls_column,
     good,
@@ -28,40 +31,29 @@ from imder.ui.controls import (
     told_examples,
     trouble,
 )
+from imder.ui.distributions import PATH as DISTRIBUTIONS
+from imder.ui.distributions import DistributionsPage, distributions_tab
+from imder.ui.explain import explain_tab
+from imder.ui.field import FieldPage, field_tab
+from imder.ui.guide import head
+from imder.ui.hear import HearPage, hear_section
 from imder.ui.jobs import Jobs, Refused
+from imder.ui.live import LivePage
 from imder.ui.measured import measured_section
 from imder.ui.messages import bundle
 from imder.ui.opening import choice_of, read_opening, run_messages, sample_of
+from imder.ui.say import SayPage, say_tab
 from imder.ui.shelf import Shelf
 from imder.ui.stage import stage_component
 from imder.ui.training import TrainingPage, training_tab
-from imder.ui.validate import DEFAULT_DRAWS, BadInput, Choice, check_sampler, default_steps, from_link, shown, validate
+from imder.ui.validate import DEFAULT_DRAWS, BadInput, Choice, check_sampler, default_steps, from_link, named, validate
 
 T = TypeVar("T")
 
 #: Seconds between two messages of a running recovery.
 INTERVAL = 0.25
-#: All events that run a network share one limit; measured on two cores (reliability.md section 5).
-MODEL = {"concurrency_id": "model", "concurrency_limit": 2}
 
 GREETING = "Choose a sample, drop one or two modalities, then press Recover."
-ABOUT = """
-**What you see.** A spoken clip has three modalities: the words, the voice, the face. IMDer (Wang, Li and Cui, NeurIPS
-2023) encodes each into 32 channels over time. What you drop is replaced by pure noise, and a score network, looking at
-what is left, takes the noise away step by step: the reverse of a diffusion. The result goes through a reconstruction
-network and into the transformer that predicts the sentiment. Of two dropped modalities one is drawn first, and the
-other looks at it too, so that the two go together.
-
-**Who sees the truth.** Nobody but you. The dropped modality is not given to the model; it is drawn here only so that
-you can compare. "Complete" is the prediction with nothing dropped, "zero-filled" the one with zeros in place of what is
-missing.
-
-**Read it with care.** A recovery is one draw from a distribution, not *the* missing face or voice: another seed gives
-another, and the spread over draws shows how much is open. What the remaining modalities do not tell cannot be
-recovered. The face, the pitch and the nearest words are read out of the recovered features; they are drawings of
-numbers, not a video or a voice.
-"""
-
 COPY_LINK = """
 (sample, drop, sampler, steps, seed, draws, guidance) => {
   const query = new URLSearchParams({sample, drop: drop.join(','), sampler, steps, seed, draws, guidance});
@@ -193,7 +185,7 @@ class Page:
 
         def work() -> Iterator[tuple[Any, str]]:
             pipeline = self.shelf.get(model, data)
-            request = validate(pipeline, **_named(choice))
+            request = validate(pipeline, **named(choice))
             total = 0
             for item, message in run_messages(pipeline, request, INTERVAL):
                 if isinstance(item, RecoveryStart):
@@ -272,7 +264,7 @@ def source_line(pipeline: RecoveryPipeline, model: str) -> str:
     """Which model and data are on the page, and whether people speak in it."""
     data = pipeline.data
     kind = "Synthetic corpus, made by a program." if data.synthetic else "Real recordings."
-    served = "the bundled checkpoint" if pipeline.notice else model
+    served = "the bundled checkpoint" if pipeline.notice and pipeline.run.source == "bundled" else model
     lines = [
         f"<p>Model <b>{escape(served)}</b> ({escape(pipeline.model.config.preset)} preset). "
         f"Data <b>{escape(data.title)}</b>, {len(data.split('test'))} test clips. {escape(data.note or kind)}</p>"
@@ -282,8 +274,11 @@ def source_line(pipeline: RecoveryPipeline, model: str) -> str:
     return "".join(lines)
 
 
-def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK) -> gr.Blocks:
-    """The pages with their events, to be launched by `imder.ui.serve`; `benchmark` is a file of stored rows."""
+def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK, distributions: Path = DISTRIBUTIONS) -> gr.Blocks:
+    """The pages with their events, to be launched by `imder.ui.serve`.
+
+    `benchmark` is a file of stored rows, `distributions` one of `python -m imder distributions`.
+    """
     page = Page(shelf, jobs)
     pipeline = shelf.get()
     opening = read_opening(pipeline)
@@ -296,11 +291,7 @@ def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK) -> gr.Blocks:
         first, _ = page.sample(pipeline, choice.sample, list(choice.drop))
         greeting = GREETING
     with gr.Blocks(title="IMDer Explorer", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as demo:
-        gr.HTML(
-            "<h1>IMDer Explorer</h1><p class='lead'>Drop the words, the voice or the face of a spoken clip, and watch "
-            "a diffusion model recover it from the rest, beside the truth.</p>",
-            elem_id="head",
-        )
+        head()
         with gr.Tabs(elem_id="pages"):
             with gr.Tab("Recover", elem_id="page-recover"):
                 source = gr.HTML(source_line(pipeline, shelf.first[0]), elem_id="source")
@@ -309,11 +300,15 @@ def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK) -> gr.Blocks:
                     with gr.Column(elem_id="stage-column"):
                         gr.HTML("<h2>The clip and its recovery</h2>", elem_id="stage-head")
                         stage = stage_component(value=first)
+                hear_section(HearPage(shelf, jobs), controls)
                 measured_section()
-                with gr.Accordion("How it works, and what to be careful about", open=False, elem_id="about"):
-                    gr.Markdown(ABOUT)
-            benchmark_tab(BenchmarkPage(jobs, Benchmark(benchmark)))
+            compare_tab(ComparePage(jobs, shelf), controls)
+            field_tab(FieldPage(jobs, shelf), controls)
+            distributions_tab(DistributionsPage(jobs, shelf, Distributions(distributions)), controls)
+            benchmark_tab(BenchmarkPage(jobs, Benchmark(benchmark)), LivePage(jobs, shelf, benchmark))
             training_tab(TrainingPage(jobs, shelf), controls.model)
+            say_tab(SayPage(shelf, jobs), controls)
+            explain_tab()
         _connect(demo, page, controls, stage, source)
         gr.api(page.recover, api_name="recover", **MODEL)
     return demo
@@ -352,13 +347,6 @@ def _connect(demo: gr.Blocks, page: Page, c: Controls, stage: gr.HTML, source: g
     c.stop.click(None, None, None, cancels=run)
     c.stop.click(None, None, c.status, js=STOPPED, api_visibility="private")
     demo.load(page.open, None, [*c.choice, stage, c.status], **LIGHT)
-
-
-def _named(choice: tuple[object, ...]) -> dict[str, object]:
-    names = list(Choice.__annotations__)
-    if len(choice) != len(names):
-        raise BadInput(f"values: {shown(choice)} are {len(choice)}; {len(names)} are needed: {', '.join(names)}.")
-    return dict(zip(names, choice, strict=True))
 
 
 def _listed(keys: Any) -> str:

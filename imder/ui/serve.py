@@ -13,9 +13,9 @@ import gradio as gr
 from gradio.utils import get_space
 from starlette.middleware import Middleware
 
+from imder.ui.controls import MODEL
 from imder.ui.guard import Guard
 from imder.ui.jobs import Jobs
-from imder.ui.page import MODEL
 from imder.ui.theme import CSS, theme
 from imder.ui.watchdog import Watchdog, answers
 
@@ -34,7 +34,7 @@ def launch(demo: gr.Blocks) -> None:
         Guard,
         functions=set(functions),
         heavy={i for i, fn in functions.items() if fn.concurrency_id == MODEL["concurrency_id"]},
-        apis={"recover"},
+        apis={"recover", "compare"},
         behind_proxy=get_space() is not None,
     )
     demo.launch(

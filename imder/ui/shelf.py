@@ -34,6 +34,13 @@ def open_pipeline(source: str, data: str) -> RecoveryPipeline:
     return pipeline
 
 
+def open_public(source: str, data: str) -> RecoveryPipeline:
+    """As `open_pipeline`, for a repository that a visitor names: the Hub is asked without our token."""
+    pipeline = RecoveryPipeline.from_pretrained(source, data=data, anonymous=True)
+    pipeline.warm_up()
+    return pipeline
+
+
 def bundled_runs() -> dict[str, str]:
     """The trained runs of this repository, `corrected` first."""
     found = sorted(path.parent for path in CHECKPOINTS.glob("*/config.json"))
@@ -57,10 +64,17 @@ def named(source: str | None, others: Mapping[str, str]) -> dict[str, str]:
 class Shelf:
     """Models and data sets by name; the first pair stays open, and at most three others."""
 
-    def __init__(self, models: Mapping[str, str], sets: Mapping[str, str], opener: Opener = open_pipeline) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, str],
+        sets: Mapping[str, str],
+        opener: Opener = open_pipeline,
+        visitors: Opener | None = None,
+    ) -> None:
+        """`opener` opens what is listed, `visitors` (default: the same) the Hub repositories that a visitor names."""
         if not models:
             raise ValueError(f"no model: {CHECKPOINTS} holds no run; name one with --run")
-        self.models, self.sets, self.opener = dict(models), dict(sets), opener
+        self.models, self.sets, self.opener, self.visitors = dict(models), dict(sets), opener, visitors or opener
         self._open: OrderedDict[tuple[str, str], RecoveryPipeline] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -94,7 +108,7 @@ class Shelf:
                 return self._open[model, data]
         source, folder = self.models.get(model, model), self.sets[data]
         try:
-            pipeline = self.opener(source, folder)
+            pipeline = (self.opener if model in self.models else self.visitors)(source, folder)
         except ValueError as error:
             raise BadInput(str(error).replace(source, model).replace(folder, data)) from None
         if pipeline.notice and model not in self.models:

@@ -106,8 +106,7 @@ CSS = """
 .gradio-container main.contain > .column { gap: 12px; }
 #head .html-container, #source .html-container, .status-line .html-container, #stage-holder .html-container,
 .report .html-container { padding: 0; }
-#head h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 4px; font-weight: 650; }
-#head .lead { margin: 0; font-size: 1rem; max-width: 125ch; }
+#head { overflow: visible !important; }
 #source p { margin: 0; font-size: .875rem; line-height: 1.45; color: var(--body-text-color-subdued); max-width: 160ch; }
 #source b { color: inherit; font-weight: 600; }
 #source .notice { color: var(--body-text-color); font-weight: 600; }
@@ -145,15 +144,19 @@ CSS = """
 .status-line p.trouble { border-left-color: #b91c1c; font-weight: 600; }
 .dark .status-line p { background: var(--input-background-fill); }
 .dark .status-line p.trouble { border-left-color: #fca5a5; }
-#about, #measured { background: var(--background-fill-primary);
+#measured { background: var(--background-fill-primary);
   border: 1px solid var(--border-color-primary) !important; }
-#about .prose, #measured .prose { max-width: 92ch; }
+#measured .prose { max-width: 92ch; }
 #pages { max-width: 100%; min-width: 0; gap: 0; }
 #pages > .tabitem, #pages .tabitem { padding: 12px 0 0; border: 0; background: transparent; }
+/* Gradio hides in a menu what does not fit into the list: so the list is as wide as all tabs, its frame scrolls. */
+#pages > .tab-wrapper { height: auto; overflow: auto hidden; scrollbar-width: thin; padding-bottom: 2px; }
+#pages > .tab-wrapper > [role="tablist"] { min-width: 1060px; height: 42px; overflow: visible; }
 #pages .tab-container button { min-height: 40px; }
+.toured { outline: 3px solid var(--color-accent) !important; outline-offset: 4px; border-radius: 8px; }
 .dark #pages button[aria-selected="true"] { color: var(--primary-300); }
 #protocol, #against { max-width: 420px; width: 100%; margin: 0 !important; align-self: flex-start; }
-#benchmark-copy, #training-copy { align-self: flex-start; width: auto; min-width: 180px; flex: 0 0 auto; }
+#benchmark-copy, #training-copy, #live-copy { align-self: flex-start; width: auto; min-width: 180px; flex: 0 0 auto; }
 .sheet { gap: 12px; padding: 14px; border-radius: 10px; background: var(--background-fill-primary);
   border: 1px solid var(--border-color-primary); min-width: 0 !important; }
 .sheet .block, .sheet .form { background: transparent; border: 0 !important; padding: 0; box-shadow: none; }
@@ -164,6 +167,7 @@ CSS = """
 .figures { display: grid !important; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr));
   gap: 16px; }
 .figures > * { min-width: 0 !important; }
+.report h3 { font-size: 1rem; margin: 0 0 6px; font-weight: 600; }
 .report h2 { font-size: 1.15rem; margin: 0 0 6px; font-weight: 650; }
 .report p { margin: 0 0 8px; max-width: 110ch; font-size: .9rem; line-height: 1.45; }
 .report .box { overflow-x: auto; margin: 0 0 20px; max-width: 100%; }
@@ -192,6 +196,54 @@ CSS = """
   gap: 0 20px; align-items: start; }
 .report pre { overflow-x: auto; margin: 0 0 10px; padding: 10px 12px; font-size: .8125rem; border-radius: 4px;
   border: 1px solid var(--border-color-primary); background: var(--background-fill-secondary); }
+.report .idea { margin: 0 0 12px; padding-left: 1.3rem; max-width: 100ch; }
+.report .idea li { margin: 0 0 7px; font-size: .9375rem; line-height: 1.5; }
+.report ol.idea { list-style: decimal; }
+.report ul.idea { list-style: disc; }
+.scheme { margin: 8px 0 4px; max-width: 860px; }
+.scheme .box { margin: 0; }
+.scheme svg { width: 100%; height: auto; min-width: 600px; display: block; }
+.scheme rect { fill: var(--background-fill-secondary); stroke: var(--body-text-color-subdued); stroke-width: 1.5; }
+.scheme .gone rect { fill: none; stroke-dasharray: 5 4; }
+.scheme path { fill: none; stroke: var(--body-text-color-subdued); stroke-width: 1.75; }
+.scheme marker path { fill: var(--body-text-color-subdued); stroke: none; }
+.scheme .line path, .scheme path.line { marker-end: url(#scheme-tip); }
+.scheme .dashed { stroke-dasharray: 5 4; }
+.scheme text { fill: var(--body-text-color); font-size: 16px; text-anchor: middle; }
+.scheme .small { font-size: 12.5px; fill: var(--body-text-color-subdued); }
+.scheme figcaption { font-size: .875rem; color: var(--body-text-color-subdued); }
+#formulas .formula { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); gap: 8px 24px;
+  padding: 14px 0; border-top: 1px solid var(--border-color-primary); }
+#formulas h3 { margin: 0 0 4px; font-size: 1rem; font-weight: 650; }
+#formulas p { margin: 0 0 6px; font-size: .9rem; line-height: 1.5; }
+#formulas .source { font-size: .8125rem; color: var(--body-text-color-subdued); }
+#formulas .katex-display { margin: .6em 0; padding: 2px 0; overflow: auto hidden; text-align: left; }
+#formulas .katex-display > .katex { text-align: left; font-size: 1.08em; }
+#formulas details { margin: 0 0 8px; }
+#formulas summary { cursor: pointer; font-size: .8125rem; min-height: 28px; overflow-wrap: anywhere; }
+#formulas pre { margin: 2px 0 8px; padding: 10px 12px; border-radius: 6px; white-space: pre-wrap;
+  overflow-wrap: anywhere; border: 1px solid var(--border-color-primary); background: var(--background-fill-secondary);
+  font-size: .8125rem; line-height: 1.45; }
+#formulas code { background: transparent; border: 0; padding: 0; color: inherit; font-size: inherit;
+  white-space: pre-wrap; overflow-wrap: anywhere; }
+@media (max-width: 860px) { #formulas .formula { grid-template-columns: minmax(0, 1fr); } }
+#page-field .field-controls { align-items: flex-start; gap: 12px; }
+#page-field #field-learned, #page-field #field-toy { gap: 12px; }
+#page-field #flow-learned .html-container, #page-field #flow-toy .html-container,
+#page-field .status-line .html-container { padding: 0; }
+#field-about { border-top: 1px solid var(--border-color-primary) !important; }
+#field-about > .label-wrap { align-items: center; min-height: 40px; font-weight: 600; }
+#field-about .icon { font-size: .75rem; }
+#field-about .prose { max-width: 92ch; }
+#hear { margin-top: 4px; }
+#hear ol { list-style: none; margin: 0; padding: 0; display: grid; gap: 14px 20px;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 290px), 1fr)); }
+#hear li { margin: 0; display: grid; grid-template-rows: auto 1fr auto; align-content: start; }
+#hear li h3 { font-size: 1rem; margin: 0 0 2px; }
+#hear audio { width: 100%; max-width: 360px; height: 44px; }
+.dark #hear audio { color-scheme: dark; }
+#say-holder .html-container { padding: 0; }
+#say-stored { max-width: 620px; width: 100%; }
 @media (min-width: 861px) and (min-height: 720px) {
   #controls { position: sticky; top: 12px; }
 }

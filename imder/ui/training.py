@@ -9,9 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from imder.report.page import table_html
+from imder.report.page import listing, table_html
 from imder.report.training import Training, progress_figures, read_training, run_tables
-from imder.ui.benchmark import listing
 from imder.ui.controls import COPY, LIGHT, said, settled, status_line
 from imder.ui.jobs import Jobs
 from imder.ui.shelf import Shelf, bundled_runs

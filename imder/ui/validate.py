@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,14 @@ class Choice:
     seed: int = 0
     draws: int = DEFAULT_DRAWS
     guidance: float = 1.0
+
+
+def named(values: Sequence[object]) -> dict[str, object]:
+    """The values of a `Choice` by name, as they came from the wire; BadInput where there are too many or too few."""
+    names = list(Choice.__annotations__)
+    if len(values) != len(names):
+        raise BadInput(f"values: {shown(values)} are {len(values)}; {len(names)} are needed: {', '.join(names)}.")
+    return dict(zip(names, values, strict=True))
 
 
 def one_of(name: str, value: object, allowed: Collection[str]) -> str:

@@ -21,6 +21,8 @@ from imder.data.corpus.card import card
 from imder.data.corpus.grammar import Sentence
 from imder.data.corpus.latents import FRAMES, Delivery, Speaker, Timing, gestures
 from imder.data.dataset import SPLITS, FeatureSet, sound_name, write_feature_set
+from imder.data.sound import NAMES as VOICE
+from imder.data.sound import RATE
 
 PROCESSES = 2
 REDRAWN, REDRAWS = 40, 64
@@ -167,7 +169,7 @@ def ogg(samples: np.ndarray) -> bytes:
     import librosa
     import soundfile
 
-    resampled = librosa.resample(samples, orig_sr=voice.RATE, target_sr=SOUND_RATE, res_type="soxr_hq")
+    resampled = librosa.resample(samples, orig_sr=RATE, target_sr=SOUND_RATE, res_type="soxr_hq")
     peak = float(np.abs(resampled).max()) or 1.0
     buffer = io.BytesIO()
     soundfile.write(
@@ -287,7 +289,7 @@ def build(
         label={"name": "sentiment", "range": [-3, 3]},
         feature_names={
             "text": [f"minilm_{j}" for j in range(language.WIDTH)],
-            "audio": voice.NAMES,
+            "audio": VOICE,
             "vision": face.NAMES,
         },
         synthetic=True,

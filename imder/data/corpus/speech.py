@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-RATE = 22_050  # what espeak-ng produces, checked when it starts
+from imder.data.sound import RATE
 
 _SYNCHRONOUS, _PHONEME_EVENTS, _UTF8, _SSML = 2, 1, 1, 0x10
 _WORD, _PHONEME = 1, 7

@@ -9,10 +9,9 @@ import numpy as np
 
 from imder.data.corpus.grammar import Kind, Sentence
 from imder.data.corpus.latents import FRAMES, VOICES, Delivery, Speaker, Timing
-from imder.data.corpus.speech import RATE, Prosody, Speech, speak
+from imder.data.corpus.speech import Prosody, Speech, speak
+from imder.data.sound import HOP, RATE, WINDOW, log_f0, on_frames, spectral
 
-NAMES = ("log_f0", *(f"mfcc_{i}" for i in range(20)), *(f"chroma_{i}" for i in range(12)))
-HOP, WINDOW, MELS = 220, 1024, 40
 ROOM = 0.002  # a room's noise, so that silence is not minus infinity
 LEAD, TRAIL = 0.08, 0.25  # silence before and after the words, seconds
 
@@ -97,15 +96,10 @@ def prosody(sentence: Sentence, speaker: Speaker, delivery: Delivery) -> list[Pr
 
 
 @cache
-def _banks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mel filters, chroma filters, and the knots' place on the frequency axis as interpolation weights."""
-    import librosa
-
-    mel = librosa.filters.mel(sr=RATE, n_fft=WINDOW, n_mels=MELS, fmin=60, fmax=8000)
-    chroma = librosa.filters.chroma(sr=RATE, n_fft=WINDOW, tuning=0.0)
+def _knot_weights() -> np.ndarray:
+    """The knots' place on the frequency axis as interpolation weights (knots, bins)."""
     at = np.log(np.maximum(np.fft.rfftfreq(WINDOW, 1 / RATE), 50))
-    weights = np.stack([np.interp(at, np.log(_KNOTS), row) for row in np.eye(len(_KNOTS))])
-    return mel, chroma, weights
+    return np.stack([np.interp(at, np.log(_KNOTS), row) for row in np.eye(len(_KNOTS))])
 
 
 def perform(
@@ -131,19 +125,15 @@ def perform(
     )
     samples, clock = _laid_out(spoken, timing)
     samples += ROOM * rng.standard_normal(len(samples), dtype=np.float32)
-    mel, chroma, weights = _banks()
     spectrum = librosa.stft(samples, n_fft=WINDOW, hop_length=HOP)  # (bins, T)
     times = np.arange(spectrum.shape[1]) * HOP / RATE
     fraction = np.interp(times, clock[0], clock[1])
     colour = _colour(sentence.topic, tracks, speaker, delivery)  # (knots, FRAMES)
     gain = np.stack([np.interp(fraction, timing.at_frames(), row) for row in colour])  # (knots, T)
-    spectrum = spectrum * 10 ** ((weights.T @ gain) / 20)
-    power = np.abs(spectrum).astype(np.float64) ** 2
-    mels = 10 * np.log10(np.maximum(mel @ power, 1e-7))
-    mfcc = librosa.feature.mfcc(S=mels, n_mfcc=20)
-    chromas = 10 * np.log10(np.maximum(chroma @ power, 1e-6))
-    features = np.concatenate([_log_f0(samples, mels)[None, : mels.shape[1]], mfcc, chromas])
-    features = _on_frames(features, times, clock)  # (FRAMES, 33)
+    spectrum = spectrum * 10 ** ((_knot_weights().T @ gain) / 20)
+    mels, mfcc, chroma = spectral(np.abs(spectrum).astype(np.float64) ** 2)
+    features = np.concatenate([log_f0(samples, mels)[None, : mels.shape[1]], mfcc, chroma])
+    features = on_frames(features, times, _edges(clock))  # (FRAMES, 33)
     mouth = _mouth(spoken, clock, mels, times)
     seconds = float(clock[0][-1])
     sound = None
@@ -191,30 +181,9 @@ def _colour(topic: str, tracks: dict[str, np.ndarray], speaker: Speaker, deliver
     return total + 1.5 * speaker.expressive
 
 
-def _log_f0(samples: np.ndarray, mels: np.ndarray) -> np.ndarray:
-    """(T,) natural log of the pitch in Hz over voiced frames, interpolated between them."""
-    import librosa
-
-    f0 = librosa.yin(samples, fmin=60, fmax=420, sr=RATE, frame_length=WINDOW, hop_length=HOP)
-    log = np.log(f0)
-    loud = mels.max(0)[: len(log)]
-    steady = np.abs(np.diff(log, prepend=log[:1])) < 0.12
-    voiced = steady & (loud > loud.max() - 30) & (f0 < 410) & (f0 > 62)
-    if voiced.sum() < 3:
-        return np.full(len(log), np.log(150.0))
-    where = np.flatnonzero(voiced)
-    return np.interp(np.arange(len(log)), where, log[where])
-
-
-def _on_frames(x: np.ndarray, times: np.ndarray, clock: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """(F, T) at `times` to (FRAMES, F): the mean over each frame's stretch of the clip."""
-    edges = np.interp(np.arange(FRAMES + 1) / FRAMES, clock[1], clock[0])
-    step = times[1] - times[0]
-    total = np.concatenate([np.zeros((len(x), 1)), np.cumsum(x, axis=1) * step], axis=1)
-    knots = np.concatenate([times - step / 2, [times[-1] + step / 2]])
-    integral = np.stack([np.interp(edges, knots, row) for row in total])
-    width = np.diff(edges.clip(knots[0], knots[-1]))
-    return np.ascontiguousarray((np.diff(integral, axis=1) / np.maximum(width, 1e-6)).T)
+def _edges(clock: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Where the frames begin and the last ends, in seconds."""
+    return np.interp(np.arange(FRAMES + 1) / FRAMES, clock[1], clock[0])
 
 
 def _mouth(
@@ -240,7 +209,7 @@ def _mouth(
     }
     kernel = np.hanning(9) / np.hanning(9).sum()  # lips need about 50 ms
     smooth = np.stack([np.convolve(track, kernel, mode="same") for track in tracks.values()])
-    return dict(zip(tracks, _on_frames(smooth, times, clock).T, strict=True))
+    return dict(zip(tracks, on_frames(smooth, times, _edges(clock)).T, strict=True))
 
 
 def _stretch(samples: np.ndarray, clock: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From the click on Recover to the first frame and to the end, read in a real browser: `python benchmarks/click.py`.
+"""From the click on Recover to the first frame and to the end: `python benchmarks/first_frame.py`.
 
 Starts `app.py` with the bundled model and Chromium on the same machine, so both share its cores. Prints one JSON
 object a figure: the median over the clicks, milliseconds.
