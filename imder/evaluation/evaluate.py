@@ -117,7 +117,7 @@ def fitted_fills(
 class RecoveryStudy(Study):
     """A run of IMDer on a data set."""
 
-    methods_of_run = IMDER_METHODS
+    methods_of_run = (*IMDER_METHODS, *CONTROLS)
 
     def __init__(self, run: hub.Run, data: FeatureSet, config: EvaluationConfig, name: str, masks: MasksFile) -> None:
         super().__init__(run, data, config, name, masks)

@@ -26,14 +26,14 @@ from imder.evaluation.rows import MasksFile, Row, identity
 from imder.modality import MODALITIES, PATTERNS, from_mask, symbols
 from imder.samplers import check_steps, get_sampler
 
-#: Methods of a run of IMDer: its draws, its conditional mean, and fills through the same model.
 #: `shuffled` is a control, measured only where it is asked for: IMDer's draws given another clip's observed features.
 CONTROLS = ("shuffled",)
 DRAWN = ("imder", "unconditional", *CONTROLS)
 FILLS = ("zero", "mean", "knn", "ridge")
-IMDER_METHODS = ("imder", "imder-mean", "unconditional", *FILLS, *CONTROLS)
+#: Methods of a run of IMDer: its draws, its conditional mean, and fills through the same model.
+IMDER_METHODS = ("imder", "imder-mean", "unconditional", *FILLS)
 #: A run of another model is one method, named by its kind.
-METHODS = (*IMDER_METHODS, *BASELINES)
+METHODS = (*IMDER_METHODS, *CONTROLS, *BASELINES)
 PROTOCOLS = ("fixed", "random", "batchwise", "unequal")
 RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 MAX_DRAWS = 1000

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from imder.baselines import BASELINES
 from imder.evaluation.metrics import CLASSES
-from imder.evaluation.study import IMDER_METHODS
 from imder.evaluation.table import text
 from imder.report.blocks import DASH, Block, Bullets, Heading, Listing, Part, Table, Text, plain
 from imder.report.compare import difference_tables, findings, findings_table, references
@@ -288,7 +288,7 @@ def _by_run(panel: Panel) -> dict[str, list[list[Column]]]:
 def _options(panel: Panel, columns: Sequence[Column]) -> list[str]:
     name = data_name(panel)
     words = ["--data", "bundled" if name == BUNDLED else name]
-    if any(column.method in IMDER_METHODS for column in columns):  # another model has one method, its own
+    if any(column.method not in BASELINES for column in columns):  # another model has one method, its own
         words += ["--methods", *(column.method for column in columns)]
     drawn = [column for column in columns if column.sampler]
     if drawn:
