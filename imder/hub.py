@@ -27,6 +27,7 @@ from imder.baselines import BASELINES, BaselineConfig, Recognizer, probe
 from imder.data.standardise import Standardiser
 from imder.modality import MODALITIES
 from imder.model import IMDer, ModelConfig
+from imder.model.task import check_outputs
 
 FORMAT = "imder-run/1"
 CONFIG, WEIGHTS, METRICS, MANIFEST = "config.json", "model.safetensors", "metrics.json", "manifest.json"
@@ -210,11 +211,11 @@ def _json_bytes(value: Any, name: str, indent: int | None = 1) -> bytes:
 
 _TAGS = ("multimodal-sentiment-analysis", "missing-modality", "diffusion", "score-based-model")
 _ABOUT = """\
-Recovers missing modalities of a clip (language, voice, face) by reverse diffusion and predicts its sentiment
+Recovers missing modalities of a clip (language, voice, face) by reverse diffusion and predicts its {label}
 from them (after Wang et al. 2023, *Incomplete Multimodality-Diffused Emotion Recognition*).
 `RecoveryPipeline.from_pretrained` loads this folder or its Hub repository."""
 _ABOUT_BASELINE = """{about}
-It predicts a clip's sentiment from those of language, voice and face that are
+It predicts a clip's {label} from those of language, voice and face that are
 there; it stands beside IMDer for comparison. `imder.hub.load` opens this folder or its Hub repository,
 `python -m imder evaluate --run` measures it."""
 
@@ -230,12 +231,16 @@ def model_card(info: dict[str, Any], body: str = "") -> str:
     baseline = None if kind == "imder" else BASELINES[kind][0]
     what = f"IMDer, preset {model['preset']}" if baseline is None else baseline.title
     tags = _TAGS if baseline is None else _TAGS[:2]
-    about = _ABOUT if baseline is None else _ABOUT_BASELINE.format(about=baseline.about)
+    label = data.get("label_name", "sentiment")
+    about = (
+        _ABOUT.format(label=label) if baseline is None else _ABOUT_BASELINE.format(about=baseline.about, label=label)
+    )
     sizes = "" if baseline is None else _sizes(model)
     rows = {
         "preset": model.get("preset"),
         "sizes": sizes or None,
         "data": data.get("title") or data["name"],
+        "classes": ", ".join(data.get("label_classes", ())) or None,
         "recordings": "synthetic, no recordings" if data["synthetic"] else "real recordings",
         "data fingerprint": data.get("fingerprint"),
         "training clips": data.get("n_train"),
@@ -392,6 +397,13 @@ def _parse_config(info: dict[str, Any], folder: Path) -> tuple[ModelConfig | Bas
         or limits[0] >= limits[1]
     ):
         raise refuse(f"data.label_range is {limits!r}; two numbers are needed, the smaller first")
+    classes = data.get("label_classes", [])
+    if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
+        raise refuse(f"data.label_classes is {str(classes)[:40]!r}; a list of names is needed")
+    try:
+        check_outputs(config.outputs, classes)
+    except ValueError as error:
+        raise refuse(str(error)) from None
     named = data.get("feature_names")
     for k in MODALITIES:
         width = config.feature_dims[k]
@@ -479,7 +491,7 @@ def known_answer(model: IMDer | Recognizer) -> list[float]:
     refined = {k: model.reconstruct(k, z) for k, z in recovered.items()}
     answer = [part[k].square().mean().sqrt() for part in (latents, recovered, refined) for k in MODALITIES]
     answer += [model.read(k, refined[k]).square().mean().sqrt() for k in MODALITIES]
-    answer += model.predict(refined, valid).reshape(3, -1).mean(dim=1)
+    answer += model.output(refined, valid).mean(dim=1)
     model.train(training)
     return [float(x) for x in answer]
 

@@ -27,6 +27,7 @@ from imder.samplers import MAX_STEPS, check_steps, get_sampler, noise_seed
 from imder.trajectory import Step, displayed
 
 Arrays = dict[str, np.ndarray]
+Prediction = float | np.ndarray  # a sentiment, or the probability of each class (classes,)
 
 MAX_DRAWS, MAX_SEED, MAX_GUIDANCE = 64, 2**31 - 1, 8.0
 MAX_SAVED = 2 * MAX_STEPS + 1  # two modalities one after the other, every step
@@ -81,11 +82,12 @@ class RecoveryStart:
     nfe_total: int
     truth: Arrays  # {k: (D, L)} of the missing modalities that exist; shown, never read by the recovery
     label: float  # NaN where it is not known
-    predictions: dict[str, float]  # complete (NaN if a modality is absent from the clip), zero
+    predictions: dict[str, Prediction]  # complete (NaN if a modality is absent from the clip), zero
     cloud: Arrays  # {k: (<= 400, 2)} training clips in the plane; empty without data
     truth_path: Arrays  # {k: (2,)}
     readable_truth: Arrays  # {k: (L + 2, F_k)}
     latent: tuple[int, int] | None = None  # (D, L); None: that of the truth
+    classes: tuple[str, ...] = ()  # the names of a prediction's probabilities; empty where it is a sentiment
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class RecoveryChunk:
     error: Arrays  # {k: (C,)} of the estimate, see evaluation; NaN without truth
     error_reconstructed: Arrays
     score_norm: Arrays  # root mean square a dimension
-    prediction: np.ndarray  # (C,)
+    prediction: np.ndarray  # (C,), of classes (C, classes)
     readable: Arrays  # {k: (C, L + 2, F_k)} raw features read out of the estimate
 
 
@@ -124,16 +126,17 @@ class Recovery:
     steps: int  # a modality
     latents: Arrays  # {k: (N, D, L)} draws, before D_k
     reconstructed: Arrays  # {k: (N, D, L)} after D_k
-    predictions: dict[str, float]  # complete, zero, recovered, label
-    draws: np.ndarray  # (N,) prediction of each draw
+    predictions: dict[str, Prediction]  # complete, zero, recovered; label, of classes the index of the true one
+    draws: np.ndarray  # (N,) prediction of each draw; of classes (N, classes)
     #: 90 % interval for the label: the 5 % and 95 % quantile of `draws`, both moved out by the run's margin for the
-    #: pattern and number of draws (measured with its own sampler at guidance 1; 0 without calibration).
-    interval: tuple[float, float]
+    #: pattern and number of draws (measured with its own sampler at guidance 1; 0 without calibration); not of classes.
+    interval: tuple[float, float] | None
     feature_error: dict[str, dict[str, float]]  # {k: draw, draw_refined, mean, mean_refined}, where there is truth
     words: list[list[tuple[str, float]]]  # nearest words and their share over draws, if language was recovered
     readable_draws: Arrays  # {k: (N, L + 2, F_k)} read out of the draws, before D_k
     nfe: int
     seconds: float
+    classes: tuple[str, ...] = ()  # the names of a prediction's probabilities; empty where it is a sentiment
 
 
 def _open_data(source: str | Path) -> tuple[FeatureSet, str | None]:
@@ -154,12 +157,18 @@ class RecoveryPipeline:
             raise ValueError(f"the run {run.source} is a model of the kind {run.kind!r}; a recovery needs one of IMDer")
         self.run, self.data, self.notice = run, data, run.notice
         self.model = run.model.eval()
+        self.classes: tuple[str, ...] = tuple(run.info["data"].get("label_classes", ()))
         if data is not None:
             expected = dict(run.model.config.feature_dims)
             if dict(data.feature_dims) != expected:
                 raise ValueError(
                     f"the run {run.source} was trained on features of widths {expected}; "
                     f"the data set {data.name!r} has {dict(data.feature_dims)}"
+                )
+            if data.label_classes != self.classes:
+                kinds = [", ".join(names) if names else "a sentiment" for names in (self.classes, data.label_classes)]
+                raise ValueError(
+                    f"the run {run.source} predicts {kinds[0]}; the label of the data set {data.name!r} is {kinds[1]}"
                 )
 
     @classmethod
@@ -276,6 +285,11 @@ def feature_error(z: Tensor, truth: Tensor) -> Tensor:
     return ((z - truth) ** 2).mean(dim=(-2, -1))
 
 
+def prediction_of(prediction: Tensor) -> Prediction:
+    """The prediction of one row, (1,) or (1, classes), as it is shown."""
+    return float(prediction) if prediction.ndim == 1 else prediction[0].numpy()
+
+
 def label_interval(config: ModelConfig, available: Sequence[str], predictions: np.ndarray) -> tuple[float, float]:
     """The 90 % interval for the label from the draws' predictions (N,), see `Recovery.interval`."""
     low, high = np.quantile(predictions, [0.05, 0.95])
@@ -308,8 +322,8 @@ class _Session:
         self.truth = {k: model.unit(k, self.latents[k])[0] for k in request.missing if k not in request.clip.absent}
         zeroed = {k: x if k in request.available else torch.zeros_like(x) for k, x in batch.features.items()}
         self.baselines = {
-            "complete": math.nan if request.clip.absent else float(model.predict(self.latents, self.valid)),
-            "zero": float(model.predict(self.pipeline._encode(zeroed, batch.valid), self.valid)),
+            "complete": math.nan if request.clip.absent else prediction_of(model.predict(self.latents, self.valid)),
+            "zero": prediction_of(model.predict(self.pipeline._encode(zeroed, batch.valid), self.valid)),
         }
         yield self._start()
 
@@ -351,6 +365,7 @@ class _Session:
             truth_path={k: pipeline._in_plane(k, z[None])[0] for k, z in self.truth.items()},
             readable_truth={k: request.clip.features[k] for k in self.truth},
             latent=tuple(self.latents[request.missing[0]].shape[1:]),
+            classes=pipeline.classes,
         )
 
     def _predict(self, recovered: dict[str, Tensor]) -> np.ndarray:
@@ -422,6 +437,8 @@ class _Session:
         vocabulary = self.pipeline.data.vocabulary if self.pipeline.data is not None else None
         if "text" in readable and vocabulary is not None and request.clip.words:
             words = nearest_words(readable["text"], request.clip.words, vocabulary)
+        classes = self.pipeline.classes
+        recovered = predictions.mean(axis=0) if classes else float(predictions.mean())
         return Recovery(
             run_id=self.run_id,
             request=request,
@@ -429,12 +446,13 @@ class _Session:
             steps=self.steps,
             latents={k: model.unit(k, z).numpy() for k, z in draws.items()},
             reconstructed={k: model.unit(k, z).numpy() for k, z in refined.items()},
-            predictions=self.baselines | {"recovered": float(predictions.mean()), "label": request.clip.label},
+            predictions=self.baselines | {"recovered": recovered, "label": request.clip.label},
             draws=predictions,
-            interval=label_interval(model.config, request.available, predictions),
+            interval=None if classes else label_interval(model.config, request.available, predictions),
             feature_error=errors,
             words=words,
             readable_draws=readable,
             nfe=last[request.missing[0]].nfe * self.evaluations,
             seconds=time.perf_counter() - began,
+            classes=classes,
         )

@@ -16,7 +16,7 @@ from imder.data.clip import Clip
 from imder.data.dataset import FeatureSet, write_feature_set
 from imder.modality import PATTERNS, symbols
 from imder.training import run as module
-from imder.training.baseline import bench_of, maes
+from imder.training.baseline import bench_of, judged
 from imder.training.config import QUICK, BaselineTraining, TrainingConfig, recipe_from_json
 from imder.training.loop import Interrupted
 from imder.training.run import train
@@ -74,7 +74,7 @@ def test_every_baseline_learns_and_is_saved(model, data, tmp_path):
     assert sum(p.numel() for p in run.model.parameters()) == metrics["parameters"]
     # what is measured is what was saved, up to half precision
     bench = bench_of(FeatureSet.open(data), recipe(model), SMALL[model], tmp_path)
-    again = maes(bench, run.model, PATTERNS)
+    again = judged(bench, run.model, PATTERNS)
     assert again["mae.LAV"] == pytest.approx(metrics["mae"]["complete"], abs=0.02)
     card = (tmp_path / "run" / hub.CARD).read_text()
     assert BASELINES[model][0].about in card

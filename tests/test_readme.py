@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,8 @@ from imder.ui.measured import PATH
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-LOG_COMMAND = "python -m imder report assets/benchmark.jsonl --format log --out REPRODUCTION.md"
+LOG_COMMAND = r"^python -m imder report .+ --format log --out REPRODUCTION\.md$"
+LOG_ROWS = ("benchmark.jsonl", "real.jsonl")
 
 
 def test_the_librarys_example_runs(capsys):
@@ -71,10 +73,13 @@ def test_the_tables_of_the_readme_are_those_of_the_stored_rows():
 
 def test_the_reproduction_log_is_that_of_the_stored_rows(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    out = tmp_path / "log.md"
-    assert main(["report", "assets/benchmark.jsonl", "--format", "log", "--out", str(out)]) == 0
+    out, stored = tmp_path / "log.md", (ROOT / "REPRODUCTION.md").read_text(encoding="utf-8")
+    (command,) = re.findall(LOG_COMMAND, stored, re.MULTILINE)  # the document says what it is made of
+    files = shlex.split(command)[4:-4]
+    assert files == [f"assets/{name}" for name in LOG_ROWS if (ROOT / "assets" / name).is_file()]
+    assert main(["report", *files, "--format", "log", "--out", str(out)]) == 0
     made = out.read_text(encoding="utf-8").replace(str(out), "REPRODUCTION.md")
-    assert made == (ROOT / "REPRODUCTION.md").read_text(encoding="utf-8"), f"{LOG_COMMAND} makes it again"
+    assert made == stored, f"{command} makes it again"
 
 
 def test_the_benchmark_holds_every_method_on_the_same_masks():

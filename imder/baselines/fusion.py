@@ -13,12 +13,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from imder.baselines.recognizer import BaselineConfig, Prediction, Recognizer, observed, task_loss
+from imder.baselines.recognizer import BaselineConfig, Prediction, Recognizer, observed
 from imder.data.clip import Batch
 from imder.modality import MODALITIES, PATTERNS, from_mask, symbols
 from imder.model.config import ModelConfig
 from imder.model.fusion import Fusion
 from imder.model.imder import IMDer
+from imder.model.task import task_loss
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class DropoutFusion(Recognizer):
         return Prediction(self.network(observed(batch, available), batch.valid), {})
 
     def losses(self, batch: Batch, available: Tensor) -> dict[str, Tensor]:
-        """`task`: absolute error of the sentiment."""
+        """`task`: the loss of the prediction."""
         return {"task": task_loss(self(batch, available).value, batch.label)}
 
 
@@ -102,7 +103,7 @@ class SubsetFusion(Recognizer):
         return Prediction(value, {})
 
     def losses(self, batch: Batch, available: Tensor) -> dict[str, Tensor]:
-        """`task`: absolute error of the sentiment."""
+        """`task`: the loss of the prediction."""
         return {"task": task_loss(self(batch, available).value, batch.label)}
 
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from imder.baselines.recognizer import BaselineConfig, Prediction, Recognizer, observed, task_loss
+from imder.baselines.recognizer import BaselineConfig, Prediction, Recognizer, observed
 from imder.data.clip import Batch
 from imder.modality import MODALITIES
+from imder.model.task import task_loss
 
 WEIGHTS = {"task": 1.0, "reconstruction": 1.0}
 

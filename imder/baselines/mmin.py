@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imder.baselines.recognizer import BaselineConfig, Prediction, Recognizer, observed, task_loss
+from imder.baselines.recognizer import BaselineConfig, Prediction, Recognizer, observed
 from imder.data.clip import Batch
 from imder.modality import MODALITIES
+from imder.model.task import task_loss
 
 #: Of the student's losses.
 WEIGHTS = {"task": 1.0, "imagination": 4.0, "cycle": 2.0}
@@ -202,7 +203,7 @@ class MMIN(Recognizer):
         return Prediction(value, dict(zip(MODALITIES, imagined.chunk(len(MODALITIES), dim=1), strict=True)))
 
     def teacher_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The absolute error (B,) of the teacher, which sees everything."""
+        """The loss (B,) of the teacher, which sees everything."""
         return {"task": task_loss(self.teacher(batch.features, batch.valid), batch.label)}
 
     def losses(self, batch: Batch, available: Tensor) -> dict[str, Tensor]:

@@ -98,11 +98,6 @@ def observed(batch: Batch, available: Tensor) -> dict[str, Tensor]:
     return {k: torch.where(there[k], x, 0.0) for k, x in batch.features.items()}  # NaN in a missing row stays out
 
 
-def task_loss(value: Tensor, label: Tensor) -> Tensor:
-    """(B,) absolute error of predictions (B, outputs), the field's loss for a regression."""
-    return (value - label[:, None]).abs().mean(dim=1)
-
-
 def grouped(videos: Sequence[str], whole: bool, size: int) -> list[Tensor]:
     """Row numbers of clips, `size` at a time; with `whole` their videos are not cut, so a part may be longer."""
     if not whole:

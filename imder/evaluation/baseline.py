@@ -13,6 +13,7 @@ from imder.data.clip import collate
 from imder.data.dataset import FeatureSet
 from imder.evaluation.rows import MasksFile, Row
 from imder.evaluation.study import Cell, EvaluationConfig, Study, Tick
+from imder.model.task import outcome
 
 
 class BaselineStudy(Study):
@@ -33,13 +34,13 @@ class BaselineStudy(Study):
 
     @torch.no_grad()
     def measure(self, cell: Cell, tick: Tick) -> tuple[list[Row], dict[tuple[int, bool], Tensor]]:
-        """The predicted sentiment (N,) of the cell's clips."""
-        available, out = torch.from_numpy(cell.masks), torch.zeros(len(self.ids))
+        """The prediction for the cell's clips."""
+        available, out = torch.from_numpy(cell.masks), torch.zeros(len(self.ids), self.outputs)
         for rows in self._parts():
             batch = self.standardiser.apply(collate([self.members[i] for i in rows.tolist()]))
-            out[rows] = self.model(batch, available[rows]).value[:, 0]
+            out[rows] = self.model(batch, available[rows]).value
             tick(len(rows))
-        return [], {(1, False): out}
+        return [], {(1, False): outcome(out)}
 
     def _parts(self) -> list[Tensor]:
         return grouped([clip.video for clip in self.members], self.model.whole_videos, self.config.batch)

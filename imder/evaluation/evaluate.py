@@ -14,7 +14,7 @@ from torch import Tensor
 
 from imder import hub
 from imder.baselines.fill import Encoded, Latents, MeanFill, NeighbourFill, RidgeFill, ZeroFill
-from imder.data.clip import Clip, collate
+from imder.data.clip import Clip, collate, resample
 from imder.data.dataset import FeatureSet
 from imder.data.standardise import Standardiser
 from imder.evaluation.distribution import (
@@ -27,8 +27,9 @@ from imder.evaluation.distribution import (
     halves_floor,
     sliced_wasserstein,
 )
+from imder.evaluation.probe import Probe
 from imder.evaluation.rows import MasksFile, Row, identity
-from imder.evaluation.study import DRAWN, FILLS, IMDER_METHODS, Cell, EvaluationConfig, Study, Tick
+from imder.evaluation.study import CONTROLS, DRAWN, FILLS, IMDER_METHODS, Cell, EvaluationConfig, Study, Tick
 from imder.modality import MODALITIES, missing, symbols
 from imder.model import IMDer
 from imder.samplers import get_sampler, noise_seed
@@ -42,6 +43,8 @@ HELD = 3200
 
 #: The method name of floors: real clips against real clips.
 REAL = "real"
+#: The accuracy of `Probe` on recovered features.
+PROBE = "probe_accuracy"
 DISTANCES = {"energy_distance": energy_distance, "sliced_wasserstein": sliced_wasserstein}
 
 
@@ -51,15 +54,22 @@ class Outcome:
 
     variants: tuple[tuple[int, bool], ...]
     values: dict[tuple[int, bool], Latents] = field(default_factory=dict)  # k: (N, D, L), rows with k missing
-    predictions: dict[tuple[int, bool], Tensor] = field(default_factory=dict)  # (N,)
+    predictions: dict[tuple[int, bool], Tensor] = field(default_factory=dict)  # (N,), of classes (N, C)
     coverage: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # draws: k: (N,), rows with k missing
 
     @classmethod
-    def empty(cls, like: Encoded, variants: Sequence[tuple[int, bool]], counts: Sequence[int] = ()) -> Outcome:
+    def empty(
+        cls,
+        like: Encoded,
+        variants: Sequence[tuple[int, bool]],
+        counts: Sequence[int] = (),
+        shape: tuple[int, ...] = (),
+    ) -> Outcome:
+        """Zeros; `shape` is that of one clip's prediction."""
         made = cls(tuple(variants))
         for variant in variants:
             made.values[variant] = {k: torch.zeros_like(z) for k, z in like.latents.items()}
-            made.predictions[variant] = torch.zeros(len(like))
+            made.predictions[variant] = torch.zeros(len(like), *shape)
         for count in counts:
             made.coverage[count] = {k: torch.zeros(len(like)) for k in MODALITIES}
         return made
@@ -107,7 +117,7 @@ def fitted_fills(
 class RecoveryStudy(Study):
     """A run of IMDer on a data set."""
 
-    methods_of_run = IMDER_METHODS
+    methods_of_run = (*IMDER_METHODS, *CONTROLS)
 
     def __init__(self, run: hub.Run, data: FeatureSet, config: EvaluationConfig, name: str, masks: MasksFile) -> None:
         super().__init__(run, data, config, name, masks)
@@ -116,6 +126,7 @@ class RecoveryStudy(Study):
         own = self.model.config.steps if self.sampler == self.model.config.sampler else get_sampler(self.sampler).steps
         self.steps = config.steps or own
         self.clips = encode_clips(self.model, self.standardiser, self.members, config.batch)
+        self.shape = () if self.outputs == 1 else (self.outputs,)  # of one clip's prediction
         self._unconditional: dict[tuple[int, str], np.memmap] = {}
 
     def work(self, cells: Sequence[Cell]) -> float:
@@ -124,7 +135,7 @@ class RecoveryStudy(Study):
         total = 0.0
         for cell in cells:
             missing_rows = int((~cell.masks.all(axis=1)).sum())
-            if cell.method == "imder":
+            if cell.method in ("imder", *CONTROLS):
                 total += draws * self.nfe * int((~cell.masks).sum())
             total += (count - missing_rows) + missing_rows * (JUDGING * draws if cell.method in DRAWN else 1)
         absent = {
@@ -157,7 +168,7 @@ class RecoveryStudy(Study):
         """What the cell's method makes of its clips."""
         variants = self.variants(cell.method)
         several = [count for count in self.config.counts if count > 1] if cell.method in DRAWN else []
-        made = Outcome.empty(self.clips, variants, several)
+        made = Outcome.empty(self.clips, variants, several, self.shape)
         batch = self.config.batch
         if cell.method in DRAWN:
             batch = max(1, min(batch, HELD // max(self.config.counts)))
@@ -185,7 +196,7 @@ class RecoveryStudy(Study):
         made.predictions[variant][rows] = prediction
 
     def _predict(self, part: Encoded, recovered: Latents) -> Tensor:
-        """Sentiment (B,) from the true latents with `recovered` in the place of what is missing."""
+        """T_k's prediction from the true latents with `recovered` in the place of what is missing."""
         return self.model.predict(part.latents | recovered, part.valid)
 
     @torch.no_grad()
@@ -211,7 +222,7 @@ class RecoveryStudy(Study):
         """Draws of one batch: kept are the first one, running sums, and all draws of this batch for the quantiles."""
         counts, absent = self.config.counts, missing(pattern)
         total = {k: torch.zeros_like(part.latents[k]) for k in absent}
-        outputs = {refined: torch.zeros(len(part)) for refined in (False, True)}
+        outputs = {refined: torch.zeros(len(part), *self.shape) for refined in (False, True)}
         all_draws = {k: torch.empty(max(counts), *part.latents[k].shape) for k in absent}
         for i in range(max(counts)):
             drawn = self._draw(cell, part, rows, pattern, i, tick)
@@ -250,7 +261,8 @@ class RecoveryStudy(Study):
         if cell.method == "unconditional":
             drawn = {k: self._unconditional_draws(k, cell.seed, tick)[draw] for k in missing(pattern)}
             return {k: torch.from_numpy(z[rows.numpy()]) for k, z in drawn.items()}
-        drawn = self._recover(part, pattern, self._seeds(cell.seed, part.ids, draw), self.config.guidance)
+        seen = part if cell.method == "imder" else self._partners(cell.seed, rows, part)
+        drawn = self._recover(seen, pattern, self._seeds(cell.seed, part.ids, draw), self.config.guidance)
         tick(self.nfe * len(rows) * len(drawn))
         return drawn
 
@@ -275,6 +287,20 @@ class RecoveryStudy(Study):
             guidance=guidance,
         )
         return {k: full[k] * part.valid[:, None] for k in missing(pattern)}
+
+    def _partners(self, seed: int, rows: Tensor, part: Encoded) -> Encoded:
+        """For clips `part`, those of `rows`, the latents of others on the same frames: the clips stand in a ring at
+        random, and each is given those of the next, so none its own."""
+        ring = np.random.default_rng(seed).permutation(len(self.clips))
+        after = torch.empty(len(ring), dtype=torch.long)
+        after[torch.from_numpy(ring)] = torch.from_numpy(np.roll(ring, -1))
+        others = self.clips.take(after[rows])
+        latents = {k: torch.zeros_like(z) for k, z in part.latents.items()}
+        for i, (there, own) in enumerate(zip(others.valid, part.valid, strict=True)):
+            for k, z in others.latents.items():
+                moved = resample(z[i][:, there].T.numpy(), int(own.sum()))
+                latents[k][i][:, own] = torch.from_numpy(np.ascontiguousarray(moved.T))
+        return Encoded(latents, part.valid, part.label, part.ids)
 
     def _unconditional_draws(self, k: str, seed: int, tick: Tick) -> np.memmap:
         """(draws, N, D, L) of modality k, which do not depend on the pattern: made once, kept in a temporary file.
@@ -311,6 +337,20 @@ class RecoveryStudy(Study):
         return fitted_fills(self.model, self.standardiser, self.data, self.train, self.config.batch)
 
     @cached_property
+    def probes(self) -> dict[str, Probe]:
+        """A classifier of each modality's real clips where labels are classes, its penalty chosen on `valid`."""
+        if self.outputs == 1:
+            return {}
+        tune = self.train
+        if "valid" in self.data.splits:
+            tune = encode_clips(self.model, self.standardiser, self.data.split("valid"), self.config.batch)
+        parts = [
+            {k: (self.model.unit(k, z).numpy(), p.valid.numpy(), p.label.numpy()) for k, z in p.latents.items()}
+            for p in (self.train, tune)
+        ]
+        return {k: Probe.fit(*(own[k] for own in parts)) for k in MODALITIES}
+
+    @cached_property
     def frames(self) -> int:
         """Frames on which clips are compared as wholes."""
         return int(self.train.valid.sum(1).max())
@@ -340,7 +380,7 @@ class RecoveryStudy(Study):
     # Rows ------------------------------------------------------------------------------------------------------------
 
     def measure(self, cell: Cell, tick: Tick) -> tuple[list[Row], dict[tuple[int, bool], Tensor]]:
-        """The figures of what was recovered, and the predicted sentiment of each variant."""
+        """The figures of what was recovered, and the prediction of each variant."""
         made, found = self.outcome(cell, tick), []
         for variant in made.variants:
             found += self._feature_rows(cell, made, variant)
@@ -355,13 +395,14 @@ class RecoveryStudy(Study):
         if method not in DRAWN:
             one = 1 if method == "imder-mean" else None
             return {"sampler": None, "steps": one, "nfe": one, "guidance": None}
-        guidance = float(self.config.guidance) if method == "imder" else 0.0
+        guidance = 0.0 if method == "unconditional" else float(self.config.guidance)
         return {"sampler": self.sampler, "steps": self.steps, "nfe": self.nfe, "guidance": guidance}
 
     def _feature_rows(self, cell: Cell, made: Outcome, variant: tuple[int, bool]) -> list[Row]:
         draws, refined = variant
         valid = self.clips.valid
         errors, distances = {}, {name: {} for name in DISTANCES}
+        found: list[Row] = []
         for i, k in enumerate(MODALITIES):
             rows = np.flatnonzero(~cell.masks[:, i])
             if not len(rows):
@@ -369,10 +410,12 @@ class RecoveryStudy(Study):
             value = made.values[variant][k]
             error = (self.model.unit(k, value) - self.model.unit(k, self.clips.latents[k])).square().mean(1)  # (N, L)
             errors[k] = (error * valid).sum(1) / valid.sum(1)
+            if self.probes:
+                found.append(self._probe_row(cell, k, value, rows, draws, refined))
             points = self.points(k, value[rows], valid[rows])
             for name, distance in DISTANCES.items():
                 distances[name][k] = distance(points, self.real[k][rows]), len(rows)
-        found = self._clip_rows(cell, "feature_error", errors, draws=draws, refined=refined)
+        found += self._clip_rows(cell, "feature_error", errors, draws=draws, refined=refined)
         for name, by in distances.items():
             found += [self.row(cell, name, v, n, modality=k, draws=draws, refined=refined) for k, (v, n) in by.items()]
             if len(by) > 1:
@@ -381,6 +424,12 @@ class RecoveryStudy(Study):
                 count = max(n for _, n in by.values())
                 found.append(self.row(cell, name, mean, count, draws=draws, refined=refined))
         return found
+
+    def _probe_row(self, cell: Cell, k: str, z: Tensor, rows: np.ndarray, draws: int, refined: bool) -> Row:
+        """The share of clips `rows` whose class the probe of k reads out of latents z (N, D, L)."""
+        read = self.probes[k](self.model.unit(k, z[rows]).numpy(), self.clips.valid[rows].numpy())
+        share = float((read == self.label[rows]).mean())
+        return self.row(cell, PROBE, share, len(rows), modality=k, draws=draws, refined=refined)
 
     def _clip_rows(self, cell: Cell, metric: str, by: dict[str, Tensor], **more: Any) -> list[Row]:
         """The mean over clips of a figure (N,) a modality, and over all missing ones where there are several."""
@@ -419,8 +468,11 @@ class RecoveryStudy(Study):
         """Real against real: the split in random halves (`_floor`), and training clips against it (`_floor_train`).
 
         As many training clips as the split has, spread evenly: other speakers, so the larger of the two.
+        Where labels are classes also what the probes read out of the real clips.
         """
-        cell, found = self.floor_cell(), []
+        cell, found, every = self.floor_cell(), [], np.arange(len(self.clips))
+        if self.probes:
+            found += [self._probe_row(cell, k, self.clips.latents[k], every, 1, False) for k in MODALITIES]
         others = self.train_alike()
         for name, distance in DISTANCES.items():
             for k in MODALITIES:

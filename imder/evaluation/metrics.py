@@ -1,12 +1,13 @@
-"""Sentiment metrics by MMSA's definitions, for labels in [-3, 3] (MOSI, MOSEI) and in [-1, 1] (CH-SIMS)."""
+"""Sentiment metrics by MMSA's definitions, for labels in [-3, 3] (MOSI, MOSEI) and in [-1, 1] (CH-SIMS); classes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import f1_score
+from sklearn.metrics import confusion_matrix, f1_score
 
 #: Edges of CH-SIMS's classes, each (low, high].
 SIMS_EDGES = {
@@ -19,6 +20,10 @@ SCALES: dict[str, tuple[str, ...]] = {
     "mosi": ("mae", "corr", "acc2", "f1", "acc2_has0", "f1_has0", "acc3", "acc5", "acc7"),
     "sims": ("mae", "corr", "acc2", "f1", "acc3", "acc5"),
 }
+#: What stands in the place of a scale where labels are classes, and the metrics then: F1 weighted by the classes' clips
+#: and, all classes alike, unweighted.
+CLASSES = "classes"
+CLASS_METRICS = ("accuracy", "f1_weighted", "f1_macro")
 
 
 @dataclass(frozen=True)
@@ -29,16 +34,55 @@ class Figure:
     n: int
 
 
-def scale_of(label_range: tuple[float, float]) -> str:
-    """`sims` for labels in [-1, 1], which are judged as CH-SIMS's are; `mosi` for all others."""
+def scale_of(label_range: tuple[float, float], classes: Sequence[str] = ()) -> str:
+    """`sims` for labels in [-1, 1], which are judged as CH-SIMS's are; `mosi` for other sentiments; `classes`."""
+    if classes:
+        return CLASSES
     return "sims" if tuple(label_range) == (-1.0, 1.0) else "mosi"
 
 
 def metric_names(scale: str) -> tuple[str, ...]:
-    """The metrics of `sentiment_metrics`, in its order."""
+    """The metrics on a scale, in their order."""
+    if scale == CLASSES:
+        return CLASS_METRICS
     if not isinstance(scale, str) or scale not in SCALES:
-        raise ValueError(f"scale: {scale!r} is unknown; allowed: {', '.join(SCALES)}")
+        raise ValueError(f"scale: {scale!r} is unknown; allowed: {', '.join((*SCALES, CLASSES))}")
     return SCALES[scale]
+
+
+def figures(prediction: ArrayLike, truth: ArrayLike, scale: str) -> dict[str, Figure]:
+    """The metrics of a scale: of sentiments (n,), or of the classes' probabilities (n, C) where it is `classes`."""
+    if scale == CLASSES:
+        return class_figures(np.argmax(_floats("prediction", prediction), axis=1), truth)
+    return sentiment_figures(prediction, truth, scale)
+
+
+def class_figures(prediction: ArrayLike, truth: ArrayLike) -> dict[str, Figure]:
+    """Accuracy, weighted and unweighted F1 (scikit-learn's) of class indices (n,), predicted and true."""
+    p, t = _indices(prediction, truth)
+    kinds = {name: name.removeprefix("f1_") for name in CLASS_METRICS[1:]}
+    return {"accuracy": _accuracy(p, t)} | {
+        name: Figure(float(f1_score(t, p, average=kind, zero_division=0)) if len(t) else None, len(t))
+        for name, kind in kinds.items()
+    }
+
+
+def confusion(prediction: ArrayLike, truth: ArrayLike, count: int) -> np.ndarray:
+    """(count, count) clips of each true class, a row, by what was predicted, a column."""
+    p, t = _indices(prediction, truth)
+    if any(((x < 0) | (x >= count)).any() for x in (p, t)):
+        raise ValueError(f"classes: indices from 0 to {count - 1} are allowed")
+    return confusion_matrix(t, p, labels=range(count)) if len(t) else np.zeros((count, count), dtype=int)
+
+
+def _indices(prediction: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    p, t = _floats("prediction", prediction), _floats("truth", truth)
+    if p.shape != t.shape or p.ndim != 1:
+        raise ValueError(f"predictions have shape {p.shape}, labels {t.shape}; two equal (n,) are needed")
+    for name, x in (("prediction", p), ("truth", t)):
+        if (odd := x[x != np.rint(x)]).size:
+            raise ValueError(f"{name}: {odd[0]} is no index of a class")
+    return p.astype(np.int64), t.astype(np.int64)
 
 
 def sentiment_metrics(prediction: ArrayLike, truth: ArrayLike, scale: str = "mosi") -> dict[str, float | None]:
@@ -52,6 +96,8 @@ def sentiment_figures(prediction: ArrayLike, truth: ArrayLike, scale: str = "mos
     Classes are told apart in each input's own precision, as MMSA does: a label of .1 lies in the class that ends at .1
     in single as in double precision. Means and correlations are taken in double.
     """
+    if scale == CLASSES:
+        raise ValueError(f"scale: {scale!r} is none of sentiments; allowed: {', '.join(SCALES)}")
     names = metric_names(scale)
     p, t = _floats("prediction", prediction), _floats("truth", truth)
     if p.shape != t.shape or p.ndim != 1:

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imder.evaluation.metrics import SCALES, SIMS_EDGES
+from imder.evaluation.metrics import CLASS_METRICS, CLASSES, SCALES, SIMS_EDGES
 
 #: Metrics of which less is better.
 LOWER = ("mae",)
@@ -103,8 +103,10 @@ def _resampled(
     truth = np.asarray(label, float)
     if metric not in METRICS:
         raise ValueError(f"metric: {metric!r} is unknown; allowed: {', '.join(METRICS)}")
-    if scale not in SCALES:
-        raise ValueError(f"scale: {scale!r} is unknown; allowed: {', '.join(SCALES)}")
+    if scale not in (*SCALES, CLASSES):
+        raise ValueError(f"scale: {scale!r} is unknown; allowed: {', '.join((*SCALES, CLASSES))}")
+    if (metric in CLASS_METRICS) is not (scale == CLASSES):
+        raise ValueError(f"metric: {metric!r} is not defined on the scale {scale!r}")
     if resamples < 1:
         raise ValueError(f"resamples: {resamples!r} is not allowed; a whole number from 1 is")
     count = len(truth)
@@ -215,6 +217,30 @@ def _weighted_f1(sums: np.ndarray) -> np.ndarray:
     return ((hit + missed) * high + (false + right) * low) / sums.sum(0)
 
 
+def _hit_terms(x: np.ndarray, truth: np.ndarray, scale: str) -> np.ndarray:
+    return np.stack([x == truth, np.ones_like(x, bool)]).astype(float)
+
+
+def _class_terms(x: np.ndarray, truth: np.ndarray, scale: str) -> np.ndarray:
+    """Of each class hits, false alarms and misses, class by class."""
+    found = []
+    for c in range(int(max(x.max(), truth.max())) + 1):
+        p, t = x == c, np.broadcast_to(truth == c, x.shape)
+        found += [p & t, p & ~t, ~p & t]
+    return np.stack(found).astype(float)
+
+
+def _class_f1(weighted: bool) -> Formula:
+    def formula(sums: np.ndarray) -> np.ndarray:
+        """The mean F1 of the classes that are there or predicted, weighted by a class's clips or all alike."""
+        hit, false, missed = (sums[i::3] for i in range(3))  # (classes, ...)
+        f1 = 2 * hit / np.maximum(2 * hit + false + missed, 1)
+        weight = hit + missed if weighted else (hit + false + missed > 0).astype(float)
+        return (weight * f1).sum(0) / weight.sum(0)
+
+    return formula
+
+
 METRICS: dict[str, tuple[Terms, Formula]] = {
     "mae": (_mae_terms, _ratio),
     "corr": (_corr_terms, _correlation),
@@ -222,4 +248,7 @@ METRICS: dict[str, tuple[Terms, Formula]] = {
     "f1": (_f1_terms, _weighted_f1),
     "acc5": (_accuracy_terms("acc5"), _ratio),
     "acc7": (_accuracy_terms("acc7"), _ratio),
+    "accuracy": (_hit_terms, _ratio),
+    "f1_weighted": (_class_terms, _class_f1(True)),
+    "f1_macro": (_class_terms, _class_f1(False)),
 }

@@ -20,18 +20,20 @@ from imder.baselines import BASELINES
 from imder.data.clip import Clip
 from imder.data.dataset import SPLITS, FeatureSet
 from imder.data.missing import BatchwiseMissing, FixedMissing, RandomMissing, UnequalMissing, realised_rate, shares
-from imder.evaluation.metrics import metric_names, scale_of, sentiment_figures
+from imder.evaluation.metrics import figures, metric_names, scale_of
 from imder.evaluation.predictions import CELL
 from imder.evaluation.rows import MasksFile, Row, identity
 from imder.modality import MODALITIES, PATTERNS, from_mask, symbols
 from imder.samplers import check_steps, get_sampler
 
-#: Methods of a run of IMDer: its draws, its conditional mean, and fills through the same model.
-DRAWN = ("imder", "unconditional")
+#: `shuffled` is a control, measured only where it is asked for: IMDer's draws given another clip's observed features.
+CONTROLS = ("shuffled",)
+DRAWN = ("imder", "unconditional", *CONTROLS)
 FILLS = ("zero", "mean", "knn", "ridge")
+#: Methods of a run of IMDer: its draws, its conditional mean, and fills through the same model.
 IMDER_METHODS = ("imder", "imder-mean", "unconditional", *FILLS)
 #: A run of another model is one method, named by its kind.
-METHODS = (*IMDER_METHODS, *BASELINES)
+METHODS = (*IMDER_METHODS, *CONTROLS, *BASELINES)
 PROTOCOLS = ("fixed", "random", "batchwise", "unequal")
 RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 MAX_DRAWS = 1000
@@ -146,10 +148,13 @@ class Study(ABC):
         if any(wanted[k] != have[k] for k in MODALITIES):
             shapes = [", ".join(f"{k} {dims[k]}" for k in MODALITIES) for dims in (wanted, have)]
             raise ValueError(f"the run {name!r} reads features of widths {shapes[0]}; {data.name!r} has {shapes[1]}")
-        if (outputs := run.model.config.outputs) != 1:
-            raise ValueError(f"the run {name!r} has {outputs} outputs; the metrics need one, the sentiment")
+        own = tuple(run.info["data"].get("label_classes", ()))
+        if own != data.label_classes:
+            kinds = ["classes " + ", ".join(names) if names else "a sentiment" for names in (own, data.label_classes)]
+            raise ValueError(f"the run {name!r} predicts {kinds[0]}; the label of {data.name!r} is {kinds[1]}")
+        self.outputs = run.model.config.outputs
         self.standardiser, self.data, self.config, self.masks = run.standardiser, data, config, masks
-        self.scale = scale_of(data.label_range)
+        self.scale = scale_of(data.label_range, data.label_classes)
         clips = list(data.split(config.split))
         complete = [clip for clip in clips if not clip.absent]
         if not complete:
@@ -179,7 +184,7 @@ class Study(ABC):
 
     @abstractmethod
     def measure(self, cell: Cell, tick: Tick) -> tuple[list[Row], dict[tuple[int, bool], Tensor]]:
-        """A cell's rows beside those of the sentiment, and the predicted sentiment (N,) of each variant."""
+        """A cell's rows beside those of the prediction, and each variant's: sentiments (N,) or probabilities (N, C)."""
 
     def sampling(self, method: str) -> dict[str, Any]:
         """sampler, steps, nfe and guidance of a method, as its rows show them."""
@@ -197,8 +202,9 @@ class Study(ABC):
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods that are asked for and that this run has."""
-        return tuple(m for m in self.methods_of_run if not self.config.methods or m in self.config.methods)
+        """The methods that are asked for and that this run has; of no names all but the controls."""
+        asked = self.config.methods or [m for m in self.methods_of_run if m not in CONTROLS]
+        return tuple(m for m in self.methods_of_run if m in asked)
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -234,14 +240,15 @@ class Study(ABC):
     # Rows ------------------------------------------------------------------------------------------------------------
 
     def answer(self, cell: Cell, tick: Tick = lambda units: None) -> tuple[list[Row], list[Entry]]:
-        """All figures of a cell, and the predictions that they were made of."""
+        """All figures of a cell, and the predictions that they were made of (of classes the index)."""
         found, predictions = self.measure(cell, tick)
         entries = []
         for (draws, refined), values in predictions.items():
-            found += self._sentiment_rows(cell, values.numpy(), draws, refined)
+            found += self._prediction_rows(cell, values.numpy(), draws, refined)
+            told = values if values.ndim == 1 else values.argmax(dim=1)  # of classes the likeliest is kept
             place = self.row(cell, "mae", None, 0, draws=draws, refined=refined)
             own = {key: place[key] for key in CELL}
-            entries.append(own | {"prediction": [round(float(x), 4) for x in values]})
+            entries.append(own | {"prediction": [round(float(x), 4) for x in told]})
         return found, entries
 
     def clips_entry(self) -> Entry:
@@ -250,13 +257,14 @@ class Study(ABC):
         videos = [clip.video for clip in self.members]
         return own | {"ids": list(self.ids), "videos": videos, "label": [round(float(y), 6) for y in self.label]}
 
-    def _sentiment_rows(self, cell: Cell, predictions: np.ndarray, draws: int, refined: bool) -> list[Row]:
-        figures = sentiment_figures(predictions, self.label, self.scale)
-        error = np.abs(predictions - self.label).astype(np.float64)
+    def _prediction_rows(self, cell: Cell, predictions: np.ndarray, draws: int, refined: bool) -> list[Row]:
+        made = figures(predictions, self.label, self.scale)
         found = []
         for metric in metric_names(self.scale):
-            se = float(error.std(ddof=1) / len(error) ** 0.5) if metric == "mae" and len(error) > 1 else None
-            figure = figures[metric]
+            se = None
+            if metric == "mae" and len(self.label) > 1:
+                se = float(np.abs(predictions - self.label).astype(np.float64).std(ddof=1) / len(self.label) ** 0.5)
+            figure = made[metric]
             found.append(self.row(cell, metric, figure.value, figure.n, draws=draws, refined=refined, se=se))
         return found
 

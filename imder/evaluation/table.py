@@ -1,14 +1,16 @@
-"""The stored rows as Markdown tables: recovery by pattern, sentiment by pattern or missing rate."""
+"""The stored rows as Markdown tables: recovery by pattern, predictions by pattern or missing rate."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from imder.baselines import BASELINES
 from imder.evaluation.rows import Row
+from imder.evaluation.study import CONTROLS, DRAWN
 from imder.modality import MODALITIES, PATTERNS, SYMBOLS, missing, symbols
 
 TITLES = {
@@ -19,10 +21,14 @@ TITLES = {
     "mean": "mean fill",
     "knn": "kNN",
     "ridge": "ridge",
+    "shuffled": "given another clip",
     **{kind: model.title for kind, (model, _) in BASELINES.items()},
 }
 #: The number of draws whose mean is shown, where it is there; else the largest number.
 SHOWN_DRAWS = 8
+#: What is shown of a prediction, by name: of sentiments, and where labels are classes.
+SENTIMENT = {"mae": "Mean absolute error of the predicted sentiment", "acc2": "Two-class accuracy"}
+CLASSES = {"accuracy": "Accuracy of the predicted class", "f1_macro": "Unweighted F1 of the predicted class"}
 
 
 class Rows:
@@ -65,9 +71,7 @@ def markdown(rows: Sequence[Row]) -> str:
         sections.setdefault((row["run"], row["data"], row["split"], row["limit"]), []).append(row)
     parts = []
     for (run, data, split, limit), found in sections.items():
-        drawn = {(r["sampler"], r["steps"], r["nfe"], r["guidance"]) for r in found if r["method"] == "imder"}
-        for sampler in sorted(drawn, key=str) or [None]:
-            used = [r for r in found if r["method"] not in ("imder", "unconditional") or _sampler_of(r, sampler)]
+        for sampler, used in by_sampler(found):
             clips = max(row["n"] for row in used)
             title = f"### {run}, {data}, {split}: {clips} clips" + (" (a selection)" if limit else "")
             if sampler:
@@ -82,14 +86,52 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _sampler_of(row: Row, sampler: tuple[Any, ...]) -> bool:
-    return (row["sampler"], row["steps"]) == sampler[:2] and (row["method"] != "imder" or row["guidance"] == sampler[3])
+    return (row["sampler"], row["steps"]) == sampler[:2] and (
+        row["method"] == "unconditional" or row["guidance"] == sampler[3]
+    )
+
+
+@dataclass(frozen=True)
+class Told:
+    """A table of texts: its name, what is said of it in Markdown, and its cells."""
+
+    name: str
+    said: str
+    head: list[str]
+    body: list[list[str]]
 
 
 def _fixed(rows: Rows) -> list[str]:
-    sentiment = _sentiment(rows, [(symbols(p), {"available": list(p)}) for p in PATTERNS], "available")
+    predicted = _predicted(rows, [(symbols(p), {"available": list(p)}) for p in PATTERNS], "available")
+    return [part for one in recovery(rows) for part in (one.said, table(one.head, one.body))] + predicted
+
+
+def recoveries(rows: Sequence[Row]) -> list[Told]:
+    """The tables of `recovery` for each run and sampler in the rows of one data set and split."""
+    runs = dict.fromkeys(row["run"] for row in rows)
+    return [
+        told
+        for run in runs
+        for _, used in by_sampler([row for row in rows if row["run"] == run])
+        for told in recovery(Rows(used))
+    ]
+
+
+def by_sampler(rows: Sequence[Row]) -> list[tuple[tuple[Any, ...] | None, list[Row]]]:
+    """A run's rows for each sampler of its draws, with those that no sampler made."""
+    drawn = {(r["sampler"], r["steps"], r["nfe"], r["guidance"]) for r in rows if r["method"] == "imder"}
+    return [
+        (sampler, [row for row in rows if row["method"] not in DRAWN or sampler is None or _sampler_of(row, sampler)])
+        for sampler in sorted(drawn, key=str) or [None]
+    ]
+
+
+def recovery(rows: Rows) -> list[Told]:
+    """What was recovered from each pattern: its error, its distribution and, of classes, what is read out of it."""
     if not any(row["metric"] == "feature_error" for row in rows.rows):
-        return sentiment
+        return []
     n, most = rows.shown, rows.most
+    controls = [method for method in CONTROLS if method in rows.methods]
     errors, distances = [], []
     for pattern in PATTERNS[:-1]:
         for k in missing(pattern):
@@ -101,7 +143,7 @@ def _fixed(rows: Rows) -> list[str]:
 
             shown = [figure(method, "feature_error") for method in ("mean", "zero", "knn", "ridge", "imder-mean")]
             shown += [figure("imder", "feature_error", n, refined) for refined in (False, True)]
-            shown += [figure(method, "feature_error") for method in ("imder", "unconditional")]
+            shown += [figure(method, "feature_error") for method in ("imder", "unconditional", *controls)]
             errors.append([name, *map(text, shown)])
 
             cover = {"metric": "coverage90", "draws": most} | where
@@ -120,27 +162,55 @@ def _fixed(rows: Rows) -> list[str]:
             )
     head = ["available → recovered", "mean fill", "zero fill", "kNN", "ridge", "conditional mean", f"mean of {n} draws"]
     head += [f"D_k of mean of {n}", "one draw", "one unconditional draw"]
+    head += [f"one draw {TITLES[method]}" for method in controls]
     energy = ["available → recovered", "one draw", "unconditional", "floor: halves", "floor: other speakers", "ridge"]
     energy += ["mean fill", f"coverage, {most} draws", "unconditional", "exact draws"]
-    return [
-        "**Feature error** (a channel's variance on the training clips is 1)",
-        table(head, errors),
-        "**Energy distance to the real clips**, its floors (real against real: random halves of the split, ± their "
-        "deviation; training clips, other speakers, against the split), **and coverage of 90 % intervals**",
-        table(energy, distances),
-        *sentiment,
+    found = [
+        Told("Feature error", "**Feature error** (a channel's variance on the training clips is 1)", head, errors),
+        Told(
+            "Energy distance and coverage",
+            "**Energy distance to the real clips**, its floors (real against real: random halves of the split, ± their "
+            "deviation; training clips, other speakers, against the split), **and coverage of 90 % intervals**",
+            energy,
+            distances,
+        ),
     ]
+    return [*found, _probes(rows)] if any(row["metric"] == "probe_accuracy" for row in rows.rows) else found
 
 
-def _sentiment(rows: Rows, sets: Sequence[tuple[str, dict[str, Any]]], what: str) -> list[str]:
-    """MAE and Non0 accuracy of the predicted sentiment, a row a method and a column a pattern or rate."""
+def _probes(rows: Rows) -> Told:
+    """The accuracy of a linear classifier of real clips of one modality, asked about recovered ones."""
+    n = rows.shown
+    asked = [("imder", 1, False), ("imder", n, False), ("imder", n, True)]
+    asked += [(m, 1, False) for m in ("ridge", "knn", "mean", "unconditional", "shuffled") if m in rows.methods]
+    body = []
+    for pattern in PATTERNS[:-1]:
+        for k in missing(pattern):
+            own = {"metric": "probe_accuracy", "modality": k}
+            values = [rows.value(method="real", **own)]
+            for method, draws, refined in asked:
+                wanted = {"method": method, "draws": draws, "refined": refined, "available": list(pattern)}
+                values.append(rows.value(**wanted, **own))
+            body.append([f"{symbols(pattern)} → {SYMBOLS[k]}", *map(text, values)])
+    head = ["available → recovered", "real clips", "one draw", f"mean of {n} draws", f"D_k of mean of {n}"]
+    return Told(
+        "Class read out of what was recovered",
+        "**Class read out of what was recovered**, by a linear classifier of that modality's real training clips alone",
+        head + [TITLES[method] for method, _, _ in asked[3:]],
+        body,
+    )
+
+
+def _predicted(rows: Rows, sets: Sequence[tuple[str, dict[str, Any]]], what: str) -> list[str]:
+    """Two figures of the prediction, a row a method and a column a pattern or rate."""
     parts = []
-    for metric, title in (("mae", "Mean absolute error of the predicted sentiment"), ("acc2", "Two-class accuracy")):
+    classes = any(row["metric"] in CLASSES for row in rows.rows)
+    for metric, title in (CLASSES if classes else SENTIMENT).items():
         body = []
         for method in rows.methods:
             for draws, refined in _variants(rows, method):
                 name = TITLES[method]
-                if method in ("imder", "unconditional"):
+                if method in DRAWN:
                     name += ", one draw" if draws == 1 else f", mean over {draws} outputs"
                 name += ", after D_k" if refined else ""
                 wanted = {"method": method, "draws": draws, "refined": refined, "metric": metric}
@@ -150,7 +220,7 @@ def _sentiment(rows: Rows, sets: Sequence[tuple[str, dict[str, Any]]], what: str
 
 
 def _variants(rows: Rows, method: str) -> list[tuple[int, bool]]:
-    if method in ("imder", "unconditional"):
+    if method in DRAWN:
         counts = (1,) if rows.shown == 1 else (1, rows.shown)
         return [(count, refined) for count in counts for refined in (False, True)]
     return [(1, False), (1, True)] if method == "imder-mean" else [(1, False)]
@@ -159,13 +229,17 @@ def _variants(rows: Rows, method: str) -> list[tuple[int, bool]]:
 def _by_rate(rows: Rows, protocol: str) -> list[str]:
     drawn = [row for row in rows.rows if row["method"] != "real"]
     rates = sorted({row["nominal_missing_rate"] for row in drawn})
-    realised = {rate: rows.value("realised_missing_rate", nominal_missing_rate=rate, metric="mae") for rate in rates}
+    drawn = [row for row in drawn if row["metric"] in ("mae", "accuracy")]
+    realised = {
+        rate: float(np.mean([row["realised_missing_rate"] for row in drawn if row["nominal_missing_rate"] == rate]))
+        for rate in rates
+    }
     digits = 1 if protocol != "unequal" else 2
     sets = [(f"{text(r, digits)} ({text(realised[r])})", {"nominal_missing_rate": r}) for r in rates]
     body = []
     for method in rows.methods:
         for draws, refined in _variants(rows, method):
-            name = TITLES[method] + (f", {draws} draws" if method in ("imder", "unconditional") else "")
+            name = TITLES[method] + (f", {draws} draws" if method in DRAWN else "")
             name += ", after D_k" if refined else ""
             wanted = {"method": method, "draws": draws, "refined": refined, "metric": "feature_error"}
             for k in MODALITIES:
@@ -177,4 +251,4 @@ def _by_rate(rows: Rows, protocol: str) -> list[str]:
         title = f"**Feature error by missing rate (realised), {protocol} protocol**"
         parts = [title, table(["method", "recovered", *(name for name, _ in sets)], body)]
     what = "missing rate (realised)" + ("" if protocol == "random" else f", {protocol}")
-    return [*parts, *_sentiment(rows, sets, what)]
+    return [*parts, *_predicted(rows, sets, what)]

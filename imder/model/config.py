@@ -59,7 +59,7 @@ class ModelConfig:
     fusion_layers: int = 4
     reconstruction_channels: int = 64
     reconstruction_blocks: int = 20
-    outputs: int = 1
+    outputs: int = 1  # 1 for a sentiment, else a score for each of so many classes
     dropout: float = field(default=0.1, metadata={"max": 0.9})  # attention layers of T_k
     output_dropout: float = field(default=0.1, metadata={"max": 0.9})
     # How the score is parametrised and conditioned (method.md's table of presets).

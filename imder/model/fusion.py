@@ -1,4 +1,4 @@
-"""T_k: the multimodal transformer that predicts the sentiment (supplement, section 3; MulT, Tsai et al. 2019)."""
+"""T_k: the multimodal transformer that predicts sentiment or class (supplement, section 3; MulT, Tsai et al. 2019)."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from imder.model.fusion import Fusion
 from imder.model.linear import Gaussian, LinearGaussian
 from imder.model.reconstruction import Reconstruction
 from imder.model.score import Prepared, ScoreNetwork
+from imder.model.task import outcome
 from imder.samplers import MIN_STD, Noise, check_steps, get_sampler, noise_seed
 from imder.sde import VESDE
 from imder.trajectory import Estimate, Step
@@ -484,6 +485,10 @@ class IMDer(nn.Module):
         return self.reconstructors[k](z, None if whole else valid[:, None].float())
 
     def predict(self, latents: Latents, valid: Tensor | None = None) -> Tensor:
-        """T_k: sentiment (B,) from latents of the three modalities, true or recovered; (B, outputs) if several."""
-        out = self.fusion({k: self.raw(k, z) for k, z in latents.items()}, valid)
-        return out[:, 0] if self.config.outputs == 1 else out
+        """T_k's answer to latents of the three modalities, true or recovered: a sentiment (B,), or class by class the
+        probability (B, outputs) where there are several outputs."""
+        return outcome(self.output(latents, valid))
+
+    def output(self, latents: Latents, valid: Tensor | None = None) -> Tensor:
+        """T_k's outputs (B, outputs): the sentiment, or a score a class."""
+        return self.fusion({k: self.raw(k, z) for k, z in latents.items()}, valid)

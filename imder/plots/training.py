@@ -17,6 +17,8 @@ FIRST = (
     "score_loss",
     "linear_loss",
     "mae",
+    "log_loss",
+    "accuracy",
     "draw_error",
     "refined_error",
     "readout_r2.text",
@@ -27,7 +29,7 @@ FIRST = (
 WIDE = 6.0
 NAMES = {
     "mae": "MAE", "score_loss": "validation loss", "linear_loss": "linear denoiser",
-    "draw_error": "draw error", "refined_error": "error after D_k",
+    "log_loss": "log loss", "draw_error": "draw error", "refined_error": "error after D_k",
     "readout_r2": "R²",
 }  # fmt: skip
 

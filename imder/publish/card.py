@@ -135,12 +135,14 @@ def limits(run: hub.Run, figures: Sequence[Figures]) -> list[str]:
     title = data.get("title") or data["name"]
     widths = ", ".join(f"{NAMES[k].lower()} {model['feature_dims'][k]}" for k in MODALITIES)
     low, high = data["label_range"]
+    classes = ", ".join(data.get("label_classes", ()))
+    label = f"one of the classes {classes}" if classes else f"from {low:g} to {high:g}"
     said = [
         f"Trained on synthetic data ({title}): no figure here says how well it does on recordings of people."
         if data["synthetic"]
         else f"Trained on {title}; on other people, languages, situations or recordings it may do worse.",
         f"It reads features of just these widths a frame: {widths}, extracted as those of its data; no video and no "
-        f"sound. It predicts {data.get('label_name', 'a label')} from {low:g} to {high:g}, as its data are labelled.",
+        f"sound. It predicts {data.get('label_name', 'a label')} {label}, as its data are labelled.",
     ]
     if run.kind == "imder":
         said.append(

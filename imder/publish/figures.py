@@ -25,6 +25,9 @@ METRICS = {
     "acc2": ("accuracy", "two-class accuracy"),
     "f1": ("f1", "weighted F1"),
     "acc7": ("accuracy", "seven-class accuracy"),
+    "accuracy": ("accuracy", "accuracy"),
+    "f1_weighted": ("f1", "weighted F1 of the classes"),
+    "f1_macro": ("f1", "unweighted F1 of the classes"),
 }
 ALL = symbols(MODALITIES)
 

@@ -15,7 +15,7 @@ from imder.report.curves import rate_figure, shown_at_once
 from imder.report.document import commands, panel_name, statement
 from imder.report.reported import read_reported
 from imder.report.results import Panel, read_results
-from imder.report.tables import METRIC_NAMES, accuracy_table, error_table
+from imder.report.tables import METRIC_NAMES, prediction_tables
 
 KEPT = 64
 
@@ -90,7 +90,7 @@ class Benchmark:
     def _make_tables(self, protocol: str, methods: tuple[str, ...], against: str) -> list[Table]:
         whole = self.protocols[protocol]
         panel = chosen(whole, methods)
-        found = [accuracy_table(panel), error_table(panel)]
+        found = prediction_tables(panel)
         beside = chosen(whole, (*methods, against))
         reference = next((column for column in beside.columns if column.title == against), None)
         return found + (difference_tables(beside, reference) if reference else [])
@@ -120,4 +120,4 @@ def first_methods(panel: Panel) -> list[str]:
 
 def metrics_of(panel: Panel) -> dict[str, str]:
     """The metrics that have curves, by name: MAE first."""
-    return {METRIC_NAMES[metric]: metric for metric in ("mae", "acc2", "f1", panel.classes)}
+    return {METRIC_NAMES[metric]: metric for metric in (*panel.errors[:1], *panel.accuracies)}

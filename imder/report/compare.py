@@ -10,10 +10,9 @@ import numpy as np
 from imder.evaluation.significance import LEVEL, LOWER, paired_bootstrap
 from imder.evaluation.table import TITLES, text
 from imder.report.blocks import DASH, Table, plain
-from imder.report.results import Column, Panel, Place
+from imder.report.results import COMPARED, Column, Panel, Place
 from imder.report.tables import METRIC_NAMES, PROTOCOLS, rows_of
 
-COMPARED = ("acc2", "mae")
 AGREES, DISAGREES, OPEN = "agrees", "disagrees", "not resolved"
 
 
@@ -120,14 +119,20 @@ def _common(
 
 
 def references(panels: Sequence[Panel], wanted: str | None) -> dict[int, list[Column]]:
-    """The columns that `METHOD` or `METHOD@RUN` names, by panel; of None IMDer's first run. ValueError for no such."""
+    """The columns that `METHOD` or `METHOD@RUN` names, by panel; of None IMDer's first run on the panel's data.
+
+    ValueError where there is no such column.
+    """
     name, _, run = (wanted or "imder").partition("@")
-    if wanted is None:
-        run = next((c.run for panel in panels for c in panel.columns if c.method == name), "")
-    found = {
-        i: [c for c in panel.columns if c.method == name and (not run or run in (c.run, c.folder))]
-        for i, panel in enumerate(panels)
-    }
+    first: dict[str, str] = {}
+    for panel in panels if wanted is None else ():
+        for column in panel.columns:
+            if column.method == name:
+                first.setdefault(panel.data, column.run)
+    found = {}
+    for i, panel in enumerate(panels):
+        own = first.get(panel.data, "") if wanted is None else run
+        found[i] = [c for c in panel.columns if c.method == name and (not own or own in (c.run, c.folder))]
     if wanted is not None and not any(found.values()):
         there = dict.fromkeys(column.method for panel in panels for column in panel.columns)
         runs = dict.fromkeys(column.folder for panel in panels for column in panel.columns)
@@ -139,13 +144,13 @@ def references(panels: Sequence[Panel], wanted: str | None) -> dict[int, list[Co
 
 
 def difference_tables(panel: Panel, reference: Column) -> list[Table]:
-    """ACC2 and MAE of every other column minus those of the reference, with intervals."""
+    """ACC2 and MAE (of classes accuracy and F1) of every other column minus the reference's, with intervals."""
     others = [column for column in panel.columns if column != reference]
     if not others:
         return []
     single, averages = rows_of(panel)
     tables = []
-    for metric in COMPARED:
+    for metric in COMPARED[panel.scale]:
         body = []
         for name, places in single + averages:
             gaps = [gap(panel, column, reference, places, metric) for column in others]

@@ -18,8 +18,8 @@ AT_ONCE = 6
 
 
 def rate_figures(panel: Panel, reported: Sequence[Reported]) -> list[Figure]:
-    """ACC2, F1, the finest accuracy, and MAE by missing rate."""
-    return [rate_figure(panel, metric, reported) for metric in ("acc2", "f1", panel.classes, "mae")]
+    """The accuracies, and MAE of a sentiment, by missing rate."""
+    return [rate_figure(panel, metric, reported) for metric in (*panel.accuracies, *panel.errors[:1])]
 
 
 def rate_figure(panel: Panel, metric: str, reported: Sequence[Reported], first: set[Column] | None = None) -> Figure:
@@ -30,7 +30,7 @@ def rate_figure(panel: Panel, metric: str, reported: Sequence[Reported], first: 
     beside = [one for one in reported if metric in one.metrics] if panel.protocol == "random" else []
     mark = "reported on other data" if data_name(panel) == BUNDLED else "reported"
     for one in beside:
-        known = panel.classes in one.metrics  # else labels of another kind: a click away
+        known = panel.accuracies[-1] in one.metrics  # else labels of another kind: a click away
         name = f"{one.name}, {one.data}<br>({mark})"
         curves.append(Curve(name, one.rates, one.at(metric), shown=known, reported=True))
     rates = sorted({*panel.places, *(rate for one in beside for rate in one.rates)})

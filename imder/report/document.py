@@ -7,11 +7,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from imder.evaluation.study import IMDER_METHODS
+from imder.baselines import BASELINES
+from imder.evaluation.metrics import CLASSES
 from imder.evaluation.table import text
 from imder.report.blocks import DASH, Block, Bullets, Heading, Listing, Part, Table, Text, plain
 from imder.report.compare import difference_tables, findings, findings_table, references
 from imder.report.curves import rate_figures
+from imder.report.real import known_panels, section
 from imder.report.reported import Reported, read_reported
 from imder.report.results import (
     BUNDLED,
@@ -27,9 +29,8 @@ from imder.report.results import (
 from imder.report.tables import (
     METRIC_NAMES,
     PROTOCOLS,
-    accuracy_table,
-    error_table,
     percent,
+    prediction_tables,
     reported_tables,
     rows_of,
 )
@@ -40,6 +41,16 @@ CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 def report(panels: Sequence[Panel], against: str | None, *, figures: bool, level: int = 2) -> list[Block]:
     """Tables by rate and by pattern with their differences, what the paper reports, and its ordering."""
     compared = references(panels, against)
+    real = known_panels(panels)
+    own = [panel for panel in panels if data_name(panel) not in real]
+    blocks = _report(own, [compared[panels.index(panel)] for panel in own], figures, level) if own else []
+    for name, found in real.items():
+        blocks += section(name, found, [compared[panels.index(panel)] for panel in found], level)
+    return blocks
+
+
+def _report(panels: Sequence[Panel], compared: Sequence[Sequence[Column]], figures: bool, level: int) -> list[Block]:
+    """All of a report that is not of real data sets known here."""
     source, reported = read_reported()
     blocks: list[Block] = [Text(statement(panels))]
     rates = [i for i, panel in enumerate(panels) if panel.by_rate]
@@ -75,12 +86,15 @@ def log(panels: Sequence[Panel], against: str | None, paths: Sequence[Path], out
             "for it. Methods share the masks of a seed."
         )
     )
-    blocks += [_seed_table(panel) for panel in panels]
+    real = known_panels(panels)  # of which one seed is shown
+    blocks += [_seed_table(panel) for panel in panels if data_name(panel) not in real]
     blocks += [Heading(2, "How to make it again"), Text(_again(panels))]
     command = ["python", "-m", "imder", "report", *map(str, paths), "--format", "log"]
     command += ["--against", against] if against else []
     command += ["--out", str(out)] if out else []
-    blocks.append(Listing((*commands(panels, paths[0]), shlex.join(command))))
+    files = dict.fromkeys(panel.file or paths[0] for panel in panels)
+    made = [commands([p for p in panels if (p.file or paths[0]) == file], file) for file in files]
+    blocks.append(Listing((*(line for lines in made for line in lines), shlex.join(command))))
     return blocks
 
 
@@ -116,7 +130,7 @@ def panel_name(panels: Sequence[Panel], i: int) -> str:
 
 
 def _panel(panel: Panel, compared: Sequence[Column], name: str, level: int) -> list[Block]:
-    tables = [accuracy_table(panel), error_table(panel)]
+    tables = prediction_tables(panel)
     tables += [table for column in compared for table in difference_tables(panel, column)]
     return [Heading(level, name), *tables]
 
@@ -138,7 +152,7 @@ def ordering(panels: Sequence[Panel], level: int) -> list[Block]:
             f"it, in ACC2 at every missing rate above 0, {elsewhere(panels)}. Here:"
         )
     )
-    rates = [(i, panel) for i, panel in enumerate(panels) if panel.one_rate and panel.missing]
+    rates = [(i, p) for i, p in enumerate(panels) if p.one_rate and p.missing and p.scale != CLASSES]
     if not rates:
         blocks.append(Text(f"There are no rows by missing rate to look at; `{command_for('random')}` makes them."))
     for i, panel in rates:
@@ -187,13 +201,15 @@ def _run_table(panel: Panel) -> Table:
 
 
 def _seed_table(panel: Panel) -> Table:
-    """One row a method and seed: ACC2 / F1 / ACC7 / MAE at every place, and their mean where something is missing."""
-    metrics = ("acc2", "f1", panel.classes, "mae")
+    """One row a method and seed: the accuracies and MAE at every place, and their mean where something is missing."""
+    metrics = (*panel.accuracies, *panel.errors[:1])
     single, averages = rows_of(panel)
     wanted = single + averages[:1]
     body = []
     for column in panel.columns:
-        for seed in sorted({s for place in panel.places for s in panel.figures.get((column, place, "mae"), {})}):
+        for seed in sorted(
+            {s for place in panel.places for s in panel.figures.get((column, place, panel.leading), {})}
+        ):
             cells = []
             for _, places in wanted:
                 values = [[panel.figures.get((column, p, m), {}).get(seed) for p in places] for m in metrics]
@@ -272,7 +288,7 @@ def _by_run(panel: Panel) -> dict[str, list[list[Column]]]:
 def _options(panel: Panel, columns: Sequence[Column]) -> list[str]:
     name = data_name(panel)
     words = ["--data", "bundled" if name == BUNDLED else name]
-    if any(column.method in IMDER_METHODS for column in columns):  # another model has one method, its own
+    if any(column.method not in BASELINES for column in columns):  # another model has one method, its own
         words += ["--methods", *(column.method for column in columns)]
     drawn = [column for column in columns if column.sampler]
     if drawn:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from imder.evaluation.metrics import CLASS_METRICS, CLASSES
 from imder.evaluation.predictions import Entry, read_predictions
 from imder.evaluation.rows import Row, identity, read_rows
 from imder.evaluation.study import DRAWN
@@ -20,9 +21,13 @@ from imder.modality import PATTERNS, ordered, symbols
 FIXED, UNEQUAL = "fixed", "unequal"
 #: The name of the corpus that comes along with this project.
 BUNDLED = "spoken-opinions"
-METRICS = ("mae", "corr", "acc2", "f1", "acc5", "acc7")
+METRICS = ("mae", "corr", "acc2", "f1", "acc5", "acc7", *CLASS_METRICS)
+#: The accuracies that a table shows side by side, by scale, and how a difference is told.
+ACCURACIES = {"mosi": ("acc2", "f1", "acc7"), "sims": ("acc2", "f1", "acc5"), CLASSES: CLASS_METRICS}
+ERRORS = {"mosi": ("mae", "corr"), "sims": ("mae", "corr"), CLASSES: ()}
+COMPARED = {"mosi": ("acc2", "mae"), "sims": ("acc2", "mae"), CLASSES: ("accuracy", "f1_macro")}
 #: Methods in the order of the columns: models first, then what fills in for the missing within one model.
-MODELS = ("imder", "unconditional", "gcnet", "mmin", "dropout-fusion", "subset")
+MODELS = ("imder", "unconditional", "shuffled", "gcnet", "mmin", "dropout-fusion", "subset")
 ORDER = (*MODELS, "imder-mean", "ridge", "knn", "mean", "zero")
 
 Place = float | str | tuple[str, ...]  # a nominal missing rate, one for each modality, or what is available
@@ -72,6 +77,8 @@ class Panel:
     entries: dict[tuple[Column, Place, int], Entry]
     counts: dict[Column, tuple[int, ...]]  # draws that rows average over
     masks: dict[tuple[Column, Place, int], tuple[float, ...]]  # realised rate and shares: other ones, other masks
+    rows: tuple[Row, ...] = ()  # all of them, those of what was recovered too
+    file: Path | None = None  # where they are stored
 
     @property
     def by_rate(self) -> bool:
@@ -89,22 +96,33 @@ class Panel:
 
     @property
     def scale(self) -> str:
-        """How the labels are judged: `mosi` where there are seven classes, else `sims`."""
-        return "mosi" if any(metric == "acc7" for _, _, metric in self.figures) else "sims"
+        """How the labels are judged: `classes`, `mosi` where a sentiment has seven grades, else `sims`."""
+        there = {metric for _, _, metric in self.figures}
+        return CLASSES if "accuracy" in there else "mosi" if "acc7" in there else "sims"
 
     @property
-    def classes(self) -> str:
-        """The finest accuracy that the paper reports on such labels."""
-        return "acc7" if self.scale == "mosi" else "acc5"
+    def accuracies(self) -> tuple[str, ...]:
+        """The accuracies shown side by side: those that the paper reports on such labels."""
+        return ACCURACIES[self.scale]
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """The errors shown side by side, none of classes."""
+        return ERRORS[self.scale]
+
+    @property
+    def leading(self) -> str:
+        """The metric that every measured place has."""
+        return (*self.errors, *self.accuracies)[0]
 
     @property
     def missing(self) -> tuple[Place, ...]:
         """The places at which something is missing."""
         return tuple(p for p in self.places if (p > 0 if isinstance(p, float) else isinstance(p, str) or len(p) < 3))
 
-    def seeds(self, column: Column, places: Sequence[Place] | None = None, metric: str = "mae") -> tuple[int, ...]:
+    def seeds(self, column: Column, places: Sequence[Place] | None = None) -> tuple[int, ...]:
         """The seeds that the column has at all of those places where it has any."""
-        found = [set(self.figures.get((column, place, metric), {})) for place in places or self.places]
+        found = [set(self.figures.get((column, place, self.leading), {})) for place in places or self.places]
         found = [seeds for seeds in found if seeds]
         return tuple(sorted(set.intersection(*found))) if found else ()
 
@@ -153,11 +171,13 @@ def read_results(paths: Sequence[str | Path], notify: Callable[[str], None]) -> 
     """The panels of all files of rows together, with the predictions beside them. ValueError where there are none."""
     rows: dict[tuple[Any, ...], Row] = {}
     entries: dict[tuple[Any, ...], Entry] = {}
+    files: dict[tuple[Any, ...], Path] = {}
     again = 0
     for path in paths:
         own = {identity(row): row for row in read_rows(path, notify)}
         again += sum(key in rows and rows[key]["value"] != row["value"] for key, row in own.items())
         rows |= own
+        files = {_key(row): Path(path) for row in own.values()} | files
         entries |= {entry.key: entry for entry in read_predictions(path, notify)}
     if again:
         notify(f"{again} figures differ between two files; that of the later file is used")
@@ -165,9 +185,9 @@ def read_results(paths: Sequence[str | Path], notify: Callable[[str], None]) -> 
     if not panels:
         names = ", ".join(map(str, paths))
         raise ValueError(
-            f"{names}: no row is a figure of predicted sentiment; `{command_for('random')}` makes rows by missing rate"
+            f"{names}: no row is a figure of predictions; `{command_for('random')}` makes rows by missing rate"
         )
-    return panels
+    return [replace(panel, file=files[panel.data, panel.split, panel.limit, panel.protocol]) for panel in panels]
 
 
 def command_for(protocol: str) -> str:
@@ -177,19 +197,35 @@ def command_for(protocol: str) -> str:
 
 def panels_of(rows: Sequence[Row], entries: Sequence[Entry] = ()) -> list[Panel]:
     """A panel for each data set, split, selection and protocol of rows, those by rate before those by pattern."""
-    own = [row for row in rows if row["metric"] in METRICS and row["modality"] is None and row["method"] != "real"]
-    keys = list(dict.fromkeys((row["data"], row["split"], row["limit"], row["protocol"]) for row in own))
+    own = [row for row in rows if _predicted(row)]
+    keys = list(dict.fromkeys(_key(row) for row in own))
     keys.sort(key=lambda key: (*map(str, key[:3]), key[3] != "random", key[3] == FIXED, key[3]))
-    titles = _titles(dict.fromkeys(_column(row) for row in own))
+    by_data: dict[str, dict[Column, None]] = {}
+    for row in own:
+        by_data.setdefault(row["data"], {})[_column(row)] = None
+    titles = {data: _titles(columns) for data, columns in by_data.items()}
+    by_key: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        by_key.setdefault(_key(row), []).append(row)
     return [
         _panel(
             key,
-            [row for row in own if (row["data"], row["split"], row["limit"], row["protocol"]) == key],
+            by_key[key],
             [entry for entry in entries if (entry.data, entry.split, entry.limit, entry.protocol) == key],
-            titles,
+            titles[key[0]],
         )
         for key in keys
     ]
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    """What tells panels apart."""
+    return row["data"], row["split"], row["limit"], row["protocol"]
+
+
+def _predicted(row: Row) -> bool:
+    """Whether a row is a figure of predictions, as the panels' tables hold them."""
+    return row["metric"] in METRICS and row["modality"] is None and row["method"] != "real"
 
 
 def _column(row: Row) -> Column:
@@ -227,7 +263,8 @@ def _place(row: Row | Entry) -> Place:
     return available
 
 
-def _panel(key: tuple[Any, ...], rows: Sequence[Row], entries: Sequence[Entry], titles: dict[Column, str]) -> Panel:
+def _panel(key: tuple[Any, ...], every: Sequence[Row], entries: Sequence[Entry], titles: dict[Column, str]) -> Panel:
+    rows = [row for row in every if _predicted(row)]
     variants: dict[Column, set[tuple[int, bool]]] = {}
     for row in rows:
         variants.setdefault(_column(row), set()).add((row["draws"], row["refined"]))
@@ -253,13 +290,15 @@ def _panel(key: tuple[Any, ...], rows: Sequence[Row], entries: Sequence[Entry], 
         column = columns.get(Column(entry.method, entry.run, entry.sampler, entry.steps, entry.guidance))
         if column is not None and (entry.draws, entry.refined) == (column.draws, column.refined):
             place = _place(entry)
-            if entry.seed in figures.get((column, place, "mae"), {}):  # rows are the proof of being done
+            if any(
+                entry.seed in figures.get((column, place, m), {}) for m in ("mae", "accuracy")
+            ):  # rows are the proof of being done
                 by_key[column, place, entry.seed] = entry
     places = sorted({place for _, place, _ in figures}, key=lambda p: PATTERNS.index(p) if isinstance(p, tuple) else p)
     clips = max(row["n"] for row in rows)
     means = {place: float(np.mean(list(by.values()))) for place, by in realised.items()}
     counts = {columns[bare]: tuple(sorted({draws for draws, _ in own})) for bare, own in variants.items()}
-    return Panel(*key, clips, tuple(shown), tuple(places), figures, means, nfe, by_key, counts, masks)
+    return Panel(*key, clips, tuple(shown), tuple(places), figures, means, nfe, by_key, counts, masks, tuple(every))
 
 
 def _shown(bare: Column, own: set[tuple[int, bool]], variants: dict[Column, set[tuple[int, bool]]]) -> tuple[int, bool]:

@@ -12,7 +12,10 @@ from imder.report.blocks import DASH, Cell, Part, Table, best_marked, plain
 from imder.report.reported import Reported
 from imder.report.results import Column, Panel, Place, place_name
 
-METRIC_NAMES = {"mae": "MAE", "corr": "Corr", "acc2": "ACC2", "f1": "F1", "acc5": "ACC5", "acc7": "ACC7"}
+METRIC_NAMES = {
+    "mae": "MAE", "corr": "Corr", "acc2": "ACC2", "f1": "F1", "acc5": "ACC5", "acc7": "ACC7",
+    "accuracy": "accuracy", "f1_weighted": "F1 weighted", "f1_macro": "F1 unweighted",
+}  # fmt: skip
 PROTOCOLS = {
     "random": "random missing",
     "fixed": "fixed missing",
@@ -29,9 +32,13 @@ def percent(value: float) -> str:
 
 
 def accuracy_table(panel: Panel) -> Table:
-    """ACC2, F1 and ACC7 (ACC5) in percent, as the paper prints them."""
-    metrics = ("acc2", "f1", panel.classes)
-    return _table(panel, metrics, lambda column, places, metric, value: percent(value), spread=False)
+    """ACC2, F1 and ACC7 (ACC5) in percent, as the paper prints them; of classes accuracy and both F1."""
+    return _table(panel, panel.accuracies, lambda column, places, metric, value: percent(value), spread=False)
+
+
+def prediction_tables(panel: Panel) -> list[Table]:
+    """The tables of a panel's predictions."""
+    return [accuracy_table(panel), error_table(panel)] if panel.errors else [accuracy_table(panel)]
 
 
 def error_table(panel: Panel) -> Table:
@@ -121,9 +128,9 @@ def _caption(panel: Panel, metrics: Sequence[str], spread: bool) -> str:
         said.append(f"MR is the nominal {rates}, beside it the realised one.")
     else:
         said.append("L language, A voice, V face.")
-    figures = ("in percent, " if "acc2" in metrics else "") + f"{seeds_said(panel)}."
+    figures = ("in percent, " if metrics == panel.accuracies else "") + f"{seeds_said(panel)}."
     said.append(figures[0].upper() + figures[1:])
-    if "acc2" in metrics and panel.scale == "mosi":
+    if metrics == panel.accuracies and panel.scale == "mosi":
         said.append("ACC2 and F1 leave out clips labelled 0.")
     if spread and any(len(panel.seeds(column)) > 1 for column in panel.columns):
         said.append("± is the standard deviation over seeds.")

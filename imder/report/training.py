@@ -119,7 +119,7 @@ def _curves(run: Training, key: Key, number: int) -> list[Progress]:
     curves = [_progress("training loss", rows, [row["loss"] for row in rows], True, number, run.name)]
     for what in dict.fromkeys(what for row in rows for what in row["valid"]):
         values = [row["valid"].get(what) for row in rows]
-        curves.append(_progress(what, rows, values, what.endswith("loss"), number, run.name))
+        curves.append(_progress(what, rows, values, what.partition(".")[0].endswith("loss"), number, run.name))
     return curves
 
 
@@ -161,7 +161,8 @@ def _provenance(run: Training) -> dict[str, str]:
     info = run.info
     data, training, kind = info["data"], info["training"], hub.kind_of(info["model"])
     origin = training.get("from") or {}
-    mae = run.metrics.get("mae") if isinstance(run.metrics.get("mae"), dict) else {}
+    name = next((name for name in ("mae", "accuracy") if isinstance(run.metrics.get(name), dict)), None)
+    measured, told = run.metrics.get(name, {}), {"accuracy": "accuracy"}.get(name, "MAE")
     facts = {
         "model": "IMDer" if kind == "imder" else BASELINES[kind][0].title,
         "preset": info["model"].get("preset"),
@@ -176,8 +177,8 @@ def _provenance(run: Training) -> dict[str, str]:
         "training time": minutes(training["seconds"]) if training.get("seconds") is not None else None,
         "trained on": {"cuda": "a GPU"}.get(str(training.get("device")), "a processor core"),
         "began from": f"{origin['run']} (weights {origin['weights']})" if {"run", "weights"} <= set(origin) else None,
-        "validation MAE, complete": _rounded(mae.get("complete")),
-        "validation MAE, mean of six patterns": _rounded(mae.get("mean")),
+        f"validation {told}, complete": _rounded(measured.get("complete")),
+        f"validation {told}, mean of six patterns": _rounded(measured.get("mean")),
     }
     return {name: str(value) for name, value in facts.items() if value is not None}
 

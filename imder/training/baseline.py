@@ -18,11 +18,12 @@ from imder.baselines.recognizer import grouped
 from imder.data.clip import Batch, Clip
 from imder.data.dataset import FeatureSet
 from imder.modality import PATTERNS, symbols, to_mask
+from imder.model.task import TITLES, check_outputs, figures, outcome, outputs_for
 from imder.samplers import noise_seed
 from imder.training.checkpoint import write_folder
 from imder.training.config import BaselineTraining, Recipe, recipe_from_json
 from imder.training.loop import Job, Reporter
-from imder.training.stages import CHUNK, Bench, JobFunction, Phase, fit_job
+from imder.training.stages import CHUNK, Bench, JobFunction, Phase, by_pattern, fit_job
 
 #: Weights of a model's named losses; those without an entry have the weight 1.
 WEIGHTS: dict[str, dict[str, float]] = {"mmin": mmin.WEIGHTS, "gcnet": gcnet.WEIGHTS}
@@ -64,9 +65,11 @@ class BaselineBench(Bench):
         kind, config = BASELINES[self.config.model]
         torch.manual_seed(noise_seed(self.config.seed, "weights"))
         try:
-            model = kind(config(self.data.feature_dims, **self.overrides))
+            sizes = config(self.data.feature_dims, **{"outputs": outputs_for(self.data.label_classes)} | self.overrides)
         except TypeError as error:
             raise ValueError(f"set: the model {self.config.model!r} does not know this: {error}") from None
+        check_outputs(sizes.outputs, self.data.label_classes)
+        model = kind(sizes)
         state = model.state_dict()
         if (self.folder / "results" / START).exists():
             state |= started(self.result(START)[0], state)
@@ -206,7 +209,7 @@ def network(bench: BaselineBench, which: str, report: Reporter) -> tuple[dict[st
     modules = {"networks": nn.ModuleDict({which: model.networks[which]})} if which else dict(model.named_children())
     name = f"network-{which}" if which else "network"
     patterns = _masks(names)
-    return _learn(bench, name, model, modules, model.losses, patterns, lambda: maes(bench, model, names), report)
+    return _learn(bench, name, model, modules, model.losses, patterns, lambda: judged(bench, model, names), report)
 
 
 def teacher(bench: BaselineBench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -216,7 +219,7 @@ def teacher(bench: BaselineBench, which: str, report: Reporter) -> tuple[dict[st
 
     def judge() -> dict[str, float]:
         batch = bench.batch("valid", torch.arange(valid))
-        return {"mae": float(model.teacher_losses(batch)["task"].mean())}
+        return figures(outcome(model.teacher(batch.features, batch.valid)), batch.label)
 
     def losses(batch: Batch, available: Tensor) -> dict[str, Tensor]:
         return model.teacher_losses(batch)
@@ -230,7 +233,7 @@ def student(bench: BaselineBench, which: str, report: Reporter) -> tuple[dict[st
     model.start_student()
     modules = {"student": model.student}
     return _learn(
-        bench, "student", model, modules, model.losses, _masks(PATTERNS), lambda: maes(bench, model, PATTERNS), report
+        bench, "student", model, modules, model.losses, _masks(PATTERNS), lambda: judged(bench, model, PATTERNS), report
     )
 
 
@@ -239,22 +242,22 @@ JOBS: dict[str, JobFunction] = {"network": network, "teacher": teacher, "student
 
 @torch.no_grad()
 def predictions(bench: BaselineBench, model: Recognizer, available: Tensor, split: str = "valid") -> Tensor:
-    """(N,) predicted sentiment of a split's clips under masks (N, 3)."""
-    out = torch.zeros(len(available))
+    """The outcome, (N,) or (N, C), of a split's clips under masks (N, 3)."""
+    out = torch.zeros(len(available), model.config.outputs)
     videos = [clip.video for clip in bench.clips[split]]
     for rows in grouped(videos, model.whole_videos, CHUNK):
-        out[rows] = model(bench.batch(split, rows), available[rows]).value[:, 0].cpu()
-    return out
+        out[rows] = model(bench.batch(split, rows), available[rows]).value.cpu()
+    return outcome(out)
 
 
-def maes(bench: BaselineBench, model: Recognizer, names: Sequence[tuple[str, ...]]) -> dict[str, float]:
-    """Mean absolute error on the validation split by pattern, their mean first."""
+def judged(bench: BaselineBench, model: Recognizer, names: Sequence[tuple[str, ...]]) -> dict[str, float]:
+    """Figures on the validation split by pattern, their mean first."""
     label = bench.features["valid"].label.cpu()
     found = {}
     for pattern in names:
         available = torch.from_numpy(to_mask(pattern)).expand(len(label), -1)
-        found[f"mae.{symbols(pattern)}"] = float((predictions(bench, model, available) - label).abs().mean())
-    return {"mae": sum(found.values()) / len(found)} | found
+        found[symbols(pattern)] = figures(predictions(bench, model, available), label)
+    return by_pattern(found)
 
 
 # The end.
@@ -263,17 +266,29 @@ def maes(bench: BaselineBench, model: Recognizer, names: Sequence[tuple[str, ...
 def measured(bench: BaselineBench, metas: dict[str, dict[str, Any]]) -> tuple[Recognizer, dict[str, Any]]:
     """The trained model, and its metrics on the validation split."""
     model = bench.network(*metas)
-    own = maes(bench, model, PATTERNS)
+    own = judged(bench, model, PATTERNS)
     metrics = {
         "split": "valid",
         "clips": len(bench.clips["valid"]),
-        "mae": {"complete": own[f"mae.{symbols(PATTERNS[-1])}"], "mean": own["mae"]},
-        "mae_by_pattern": {symbols(p): own[f"mae.{symbols(p)}"] for p in PATTERNS[:-1]},
+        **summary(own),
+        **{f"{name}_by_pattern": by for name, by in figures_by_pattern(own).items()},
         "parameters": sum(p.numel() for p in model.parameters()),
         "best_update": {name: meta["best_step"] for name, meta in metas.items()},
         "seconds": {name: round(meta["seconds"], 1) for name, meta in metas.items()},
     }
     return model, metrics
+
+
+def summary(found: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Of each figure in `by_pattern`'s form the one of complete clips and the mean over patterns."""
+    complete = symbols(PATTERNS[-1])
+    return {name: {"complete": found[f"{name}.{complete}"], "mean": found[name]} for name in TITLES if name in found}
+
+
+def figures_by_pattern(found: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Of each figure in `by_pattern`'s form those of the incomplete patterns."""
+    names = [symbols(p) for p in PATTERNS[:-1]]
+    return {name: {p: found[f"{name}.{p}"] for p in names} for name in TITLES if name in found}
 
 
 def spent(training: dict[str, Any]) -> str:
@@ -285,18 +300,20 @@ def spent(training: dict[str, Any]) -> str:
 def card(metrics: dict[str, Any], training: dict[str, Any], note: str) -> str:
     """What the training measured, as the body of the model card."""
     command = f"`{training['command']}`" if training["command"] else "`imder.training.train`"
-    by = metrics["mae_by_pattern"] | {"LAV": metrics["mae"]["complete"]}
+    told = [name for name in TITLES if name in metrics]
+    rows = {name: metrics[f"{name}_by_pattern"] | {"LAV": metrics[name]["complete"]} for name in told}
+    patterns = rows[told[0]]
     return "\n".join(
         [
             *([note.strip(), ""] if note.strip() else []),
             f"## Measured on the {metrics['clips']} validation clips",
             "",
             f"By {command}, which chose weights on these same clips; {spent(training)} in "
-            f"all, {metrics['parameters'] / 1e6:.2f} M parameters. Mean absolute error of the predicted "
-            "sentiment by what is available; figures on the test split come from `python -m imder evaluate`.",
+            f"all, {metrics['parameters'] / 1e6:.2f} M parameters. The prediction by what is available; figures on "
+            "the test split come from `python -m imder evaluate`.",
             "",
-            "| " + " | ".join(by) + " |",
-            "|---" * len(by) + "|",
-            "| " + " | ".join(f"{x:.3f}" for x in by.values()) + " |",
+            "| | " + " | ".join(patterns) + " |",
+            "|---" * (1 + len(patterns)) + "|",
+            *(f"| {TITLES[name]} | " + " | ".join(f"{x:.3f}" for x in by.values()) + " |" for name, by in rows.items()),
         ]
     )

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from imder.model.task import TITLES
 from imder.training.config import Recipe, add_flags, from_flags
 from imder.training.loop import Interrupted
 from imder.training.run import Complete, train
@@ -50,9 +51,11 @@ def main(args: argparse.Namespace) -> int:
     except Interrupted as where:
         print(f"stopped, {where}; everything is saved, the same command goes on from here", file=sys.stderr)
         return 130
-    by = {name: x["recovered"] if isinstance(x, dict) else x for name, x in metrics["mae_by_pattern"].items()}
-    others = ", ".join(f"{name} {x:.2f}" for name, x in by.items())
-    print(f"{args.out}: complete; validation MAE {metrics['mae']['complete']:.3f} with everything; with less: {others}")
+    name = "mae" if "mae" in metrics else "accuracy"
+    by = {p: x["recovered"] if isinstance(x, dict) else x for p, x in metrics[f"{name}_by_pattern"].items()}
+    others = ", ".join(f"{p} {x:.2f}" for p, x in by.items())
+    complete = metrics[name]["complete"]
+    print(f"{args.out}: complete; validation {TITLES[name]} {complete:.3f} with everything; with less: {others}")
     return 0
 
 

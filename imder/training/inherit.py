@@ -11,7 +11,7 @@ from torch import Tensor
 from imder.hub import LOG, Run
 from imder.modality import MODALITIES
 from imder.training.checkpoint import write_folder
-from imder.training.stages import Bench, complete_mae, readout_r2
+from imder.training.stages import Bench, complete_figures, readout_r2
 
 #: Parts of the model that stage 1a leaves alone.
 LATER = ("scores", "pairs", "reconstructors")
@@ -47,7 +47,7 @@ def inherit(bench: Bench, run: Run) -> None:
             tensors = {name: theirs[name] for name in model.score_modules(k).state_dict()}
             _write(bench, run, f"score-{k}", tensors, score, int(score.pop("update")))
     model.load_state_dict(wanted | first)
-    figures = {"mae": complete_mae(model, bench.latents(model, "valid"))}
+    figures = complete_figures(model, bench.latents(model, "valid"))
     _write(bench, run, "fuse", {name: x for name, x in first.items() if name.startswith("fusion.")}, figures)
     _write(bench, run, "encode", first, figures | readout_r2(bench, model))
 

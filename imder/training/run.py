@@ -17,10 +17,11 @@ import torch
 
 from imder import hub
 from imder.data.dataset import FeatureSet
-from imder.modality import MODALITIES, PATTERNS, symbols
+from imder.modality import MODALITIES
 from imder.model import IMDer
+from imder.model.task import TITLES
 from imder.training import baseline
-from imder.training.baseline import bench_of
+from imder.training.baseline import bench_of, figures_by_pattern, summary
 from imder.training.checkpoint import DamagedError, locked
 from imder.training.config import Recipe, TrainingConfig, check_device, recipe_from_json
 from imder.training.inherit import inherit
@@ -211,6 +212,7 @@ def _finish(
         "synthetic": data.synthetic,
         "label_name": data.label_name,
         "label_range": list(data.label_range),
+        **({"label_classes": list(data.label_classes)} if data.label_classes else {}),
         "feature_names": {k: list(names) for k, names in data.feature_names.items()},
         "n_train": len(bench.features["train"]),
         "n_valid": len(bench.features["valid"]),
@@ -252,14 +254,17 @@ def _measured(bench: Bench, metas: dict[str, dict[str, Any]]) -> tuple[IMDer, di
     """The trained model, and its metrics on the validation split."""
     model = bench.model("encode", *(f"score-{k}" for k in MODALITIES), "recover")
     recovered = metas["recover"]["figures"]
-    names = [symbols(p) for p in PATTERNS[:-1]]
-    zero = zero_fill(model, bench)
+    by, zero = figures_by_pattern(recovered), zero_fill(model, bench)
+    beside = {
+        f"{name}_by_pattern": {p: {"recovered": x, "zero": zero[p][name]} for p, x in own.items()}
+        for name, own in by.items()
+    }
     return model, {
         "split": "valid",
         "clips": len(bench.features["valid"]),
         "draws": bench.config.valid_draws,
-        "mae": {"complete": recovered[f"mae.{symbols(MODALITIES)}"], "mean": recovered["mae"]},
-        "mae_by_pattern": {name: {"recovered": recovered[f"mae.{name}"], "zero": zero[name]} for name in names},
+        **summary(recovered),
+        **beside,
         "feature_error": {"draw": recovered["draw_error"], "draw_refined": recovered["refined_error"]},
         "readout_r2": {k: metas["encode"]["figures"][f"readout_r2.{k}"] for k in MODALITIES},
         "score": {k: metas[f"score-{k}"]["figures"] | {"update": metas[f"score-{k}"]["best_step"]} for k in MODALITIES},
@@ -274,6 +279,18 @@ def _origin_lines(start: dict[str, str] | None) -> list[str]:
             f"{start['weights']}), trained by `{start['command']}`."]  # fmt: skip
 
 
+def _pattern_lines(metrics: dict[str, Any]) -> list[str]:
+    """The table of predictions by what is available: each figure recovered and with zero fill."""
+    told = [name for name in TITLES if name in metrics]
+    head = " | ".join(f"{TITLES[name]}, {kind}" for name in told for kind in ("recovered", "zero fill"))
+    rows = {
+        pattern: [metrics[f"{name}_by_pattern"][pattern][kind] for name in told for kind in ("recovered", "zero")]
+        for pattern in metrics[f"{told[0]}_by_pattern"]
+    } | {"all": [metrics[name]["complete"] for name in told for _ in range(2)]}
+    lines = [f"| {pattern} | " + " | ".join(f"{x:.3f}" for x in own) + " |" for pattern, own in rows.items()]
+    return [f"| available | {head} |", "|---" * (1 + 2 * len(told)) + "|", *lines]
+
+
 def card(metrics: dict[str, Any], training: dict[str, Any], note: str) -> str:
     """What the training measured, as the body of the model card."""
     command = f"`{training['command']}`" if training["command"] else "`imder.training.train`"
@@ -285,10 +302,7 @@ def card(metrics: dict[str, Any], training: dict[str, Any], note: str) -> str:
         "all. Figures on the test split come from `python -m imder evaluate`.",
         *_origin_lines(training.get("from")),
         "",
-        "| available | MAE, recovered | MAE, zero fill |",
-        "|---|---|---|",
-        *(f"| {name} | {x['recovered']:.3f} | {x['zero']:.3f} |" for name, x in metrics["mae_by_pattern"].items()),
-        f"| all | {metrics['mae']['complete']:.3f} | {metrics['mae']['complete']:.3f} |",
+        *_pattern_lines(metrics),
         "",
         f"Recovered: the prediction averaged over {metrics['draws']} draw(s) after D_k. Error of one draw in latent "
         f"units {metrics['feature_error']['draw']:.2f}, after D_k {metrics['feature_error']['draw_refined']:.2f} "

@@ -19,6 +19,7 @@ from imder.data.dataset import FeatureSet
 from imder.data.standardise import Standardiser
 from imder.modality import MODALITIES, PATTERNS, symbols, to_mask
 from imder.model import IMDer, ModelConfig
+from imder.model.task import check_outputs, figures, outputs_for, task_loss
 from imder.samplers import get_sampler, noise_seed
 from imder.training.checkpoint import Checkpoints, DamagedError, read_folder, write_folder
 from imder.training.config import TrainingConfig
@@ -146,9 +147,13 @@ class Bench:
         return found
 
     def model_config(self, **changes: Any) -> ModelConfig:
-        """The preset for this data's widths and lengths."""
-        values = {"frames": self.features["train"].valid.shape[1] - 2} | self.overrides | changes
-        return ModelConfig.from_preset(self.config.preset, self.data.feature_dims, **values)
+        """The preset for this data's widths, lengths and kind of label."""
+        values = {"frames": self.features["train"].valid.shape[1] - 2, "outputs": outputs_for(self.data.label_classes)}
+        config = ModelConfig.from_preset(
+            self.config.preset, self.data.feature_dims, **values | self.overrides | changes
+        )
+        check_outputs(config.outputs, self.data.label_classes)
+        return config
 
     def model(self, *results: str, **changes: Any) -> IMDer:
         """The model with the run's first weights, and on top of them what the named jobs have learnt."""
@@ -230,7 +235,7 @@ def encode(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor
         features, valid, label = train.rows(rows)
         latents = model.encode(features)  # raw: the statistics are not set yet
         mask = model.latent_valid(valid)
-        total = (model.predict(latents, mask) - label).abs()
+        total = task_loss(model.output(latents, mask), label)
         for k in MODALITIES:
             read = model.readouts[k](latents[k] * mask[:, None]).transpose(1, 2)
             total = total + weights[k] * squared_error(read, features[k], valid, 1)
@@ -242,7 +247,7 @@ def encode(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor
         modules=modules,
         groups=[{"params": list(modules.parameters()), "lr": config.encode_lr, "weight_decay": 0.01}],
         losses=losses,
-        validate=lambda: {"mae": complete_mae(model, bench.latents(model, "valid"))} | readout_r2(bench, model),
+        validate=lambda: complete_figures(model, bench.latents(model, "valid")) | readout_r2(bench, model),
         best=False,
         **_epochs(bench, config.encode_epochs),
     )
@@ -310,14 +315,16 @@ def readout_r2(bench: Bench, model: IMDer) -> dict[str, float]:
 
 
 @torch.no_grad()
-def predictions(model: IMDer, part: Part) -> Tensor:
-    """(N,) predicted sentiment."""
-    return torch.cat([model.predict(*part.rows(rows)[:2]) for rows in part.chunks()])
+def complete_figures(model: IMDer, part: Part) -> dict[str, float]:
+    """`figures` of the predictions from complete clips."""
+    return figures(torch.cat([model.predict(*part.rows(rows)[:2]) for rows in part.chunks()]), part.label)
 
 
-def complete_mae(model: IMDer, part: Part) -> float:
-    """Mean absolute error of the prediction from complete clips."""
-    return float((predictions(model, part) - part.label).abs().mean())
+def by_pattern(found: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The figures of each pattern as `mae.LA`, their means over patterns as `mae` first."""
+    names = list(next(iter(found.values())))
+    means = {name: sum(own[name] for own in found.values()) / len(found) for name in names}
+    return means | {f"{name}.{pattern}": own[name] for name in names for pattern, own in found.items()}
 
 
 # Stage 1b.
@@ -331,7 +338,7 @@ def fuse(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor],
 
     def losses(rows: Tensor, generator: torch.Generator) -> Tensor:
         latents, mask, label = train.rows(rows)
-        return (model.predict(latents, mask) - label).abs()
+        return task_loss(model.output(latents, mask), label)
 
     modules = nn.ModuleDict({"fusion": model.fusion})
     job = Job(
@@ -339,7 +346,7 @@ def fuse(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor],
         modules=modules,
         groups=[{"params": list(modules.parameters()), "lr": config.fuse_lr, "weight_decay": config.fuse_decay}],
         losses=losses,
-        validate=lambda: {"mae": complete_mae(model, valid)},
+        validate=lambda: complete_figures(model, valid),
         start=True,
         **_epochs(bench, config.fuse_epochs),
     )
@@ -470,7 +477,7 @@ def refine(model: IMDer, latents: dict[str, Tensor], available: Tensor, valid: T
 
 
 def recover(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """D_k and T_k on recovered features: sentiment and, on missing rows, the true latents."""
+    """D_k and T_k on recovered features: the label and, on missing rows, the true latents."""
     config = bench.config
     model = bench.model("encode", "fuse", dropout=config.fuse_dropout, output_dropout=config.fuse_dropout)
     train, valid = bench.latents(model, "train"), bench.latents(model, "valid")
@@ -502,7 +509,7 @@ def recover(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tenso
             return refine(model, found, available, mask)
 
         refined = batch(lambda drawn: drawn[chosen, own, at])
-        total = (model.predict(refined, mask) - label).abs()
+        total = task_loss(model.output(refined, mask), label)
         kinds = [refined] if several == 1 else [refined, batch(lambda drawn: drawn[chosen, :many, at].mean(1))]
         for kind in kinds:
             for k, has in zip(MODALITIES, available.T, strict=True):
@@ -529,7 +536,7 @@ def recover(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tenso
 
 @torch.no_grad()
 def recovered_figures(model: IMDer, part: Part, drawn: Draws) -> dict[str, float]:
-    """MAE of the prediction averaged over draws, by pattern, their mean first; errors before and after D_k."""
+    """Figures of the prediction averaged over draws, by pattern, their mean first; errors before and after D_k."""
     outputs, raw, refined_error = [], [], []
     for at in torch.arange(len(drawn.rows)).split(CHUNK):
         rows, available = drawn.rows[at], drawn.available[at]
@@ -537,30 +544,27 @@ def recovered_figures(model: IMDer, part: Part, drawn: Draws) -> dict[str, float
         latents = {k: z[at, :, : mask.shape[1]] for k, z in drawn.values.items()}
         refined = refine(model, latents, available, mask)
         outputs.append(model.predict(refined, mask))
-        for found, values in ((raw, latents), (refined_error, refined)):
+        for kept, values in ((raw, latents), (refined_error, refined)):
             errors = [squared_error(model.unit(k, values[k]), model.unit(k, truth[k]), mask, 2) for k in MODALITIES]
-            found.append(torch.stack(errors, 1)[~available])
-    count = len(part)
-    mean = torch.cat(outputs).view(len(PATTERNS) - 1, -1, count).mean(1)  # (6, N)
-    maes = [*(mean - part.label).abs().mean(1).tolist(), complete_mae(model, part)]
-    figures = {"mae": sum(maes) / len(maes)}
-    figures |= {f"mae.{symbols(p)}": x for p, x in zip(PATTERNS, maes, strict=True)}
-    figures["draw_error"] = float(torch.cat(raw).mean())
-    figures["refined_error"] = float(torch.cat(refined_error).mean())
-    return figures
+            kept.append(torch.stack(errors, 1)[~available])
+    mean = torch.cat(outputs).unflatten(0, (len(PATTERNS) - 1, -1, len(part))).mean(1)  # (6, N) or (6, N, C)
+    told = [*(figures(own, part.label) for own in mean), complete_figures(model, part)]
+    found = by_pattern({symbols(p): own for p, own in zip(PATTERNS, told, strict=True)})
+    found["draw_error"] = float(torch.cat(raw).mean())
+    found["refined_error"] = float(torch.cat(refined_error).mean())
+    return found
 
 
 @torch.no_grad()
-def zero_fill(model: IMDer, bench: Bench) -> dict[str, float]:
-    """MAE by pattern on the validation split when missing features are zeros in E_k's input."""
+def zero_fill(model: IMDer, bench: Bench) -> dict[str, dict[str, float]]:
+    """Figures by pattern on the validation split when missing features are zeros in E_k's input."""
     part = bench.features["valid"]
     found = {}
     for pattern in PATTERNS[:-1]:
         values = {k: x if k in pattern else torch.zeros_like(x) for k, x in part.values.items()}
         latents = model.encode(values)
-        found[symbols(pattern)] = complete_mae(
-            model, Part(latents, model.latent_valid(part.valid), part.label, part.ids, 2)
-        )
+        filled = Part(latents, model.latent_valid(part.valid), part.label, part.ids, 2)
+        found[symbols(pattern)] = complete_figures(model, filled)
     return found
 
 
