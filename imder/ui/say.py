@@ -21,9 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from imder.data import Word
+from imder.data.sentence import INSTALL, MAX_CHARACTERS, missing_encoder, sentences
 from imder.pipeline import RecoveryPipeline
 from imder.report.page import listing
-from imder.say import INSTALL, MAX_CHARACTERS, Imagined, imagine, missing_encoder, sentences
+from imder.say import Imagined, imagine
 from imder.ui.controls import COPY, LIGHT, MODEL, Controls, good, said, settled, status_line, trouble
 from imder.ui.hear import BEGIN, END, wav_uri
 from imder.ui.jobs import Jobs, Refused
