@@ -1,4 +1,7 @@
-"""The page: `python app.py [--run SOURCE] [--data PATH]`; host and port by GRADIO_SERVER_NAME, GRADIO_SERVER_PORT."""
+"""The page: `python app.py [--run SOURCE] [--data PATH] [--mcp]`.
+
+Host and port by GRADIO_SERVER_NAME and GRADIO_SERVER_PORT.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ import argparse
 import atexit
 import shutil
 
+from imder.ui.api import check_mcp
 from imder.ui.jobs import Jobs
 from imder.ui.page import build
 from imder.ui.serve import serve
@@ -33,11 +37,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="IMDer Explorer, the page.")
     parser.add_argument("--run", metavar="SOURCE", help="a run folder or a Hub repository owner/name[@revision]")
     parser.add_argument("--data", metavar="PATH", help="a data set folder or owner/name (default: the bundled one)")
+    parser.add_argument(
+        "--mcp", action="store_true", default=os.environ.get("GRADIO_MCP_SERVER", "").lower() in ("1", "true"),
+        help="serve the public functions as MCP tools too (also by GRADIO_MCP_SERVER=true)",
+    )  # fmt: skip
     args = parser.parse_args()
     jobs = Jobs()
     try:
+        if args.mcp:
+            check_mcp()
         shelf = Shelf(named(args.run, bundled_models()), named(args.data, {"bundled": "bundled"}), visitors=open_public)
-        serve(build(shelf, jobs), jobs, temporary)
+        serve(build(shelf, jobs), jobs, temporary, args.mcp)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

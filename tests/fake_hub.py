@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -47,6 +48,7 @@ class FakeHub:
         self.bearers: list[tuple[str, str | None]] = []
         self.created: list[dict[str, Any]] = []
         self.commits: list[tuple[str, str, list[str]]] = []  # repository, summary, the paths that it touched
+        self.before_commit: Callable[[], object] = lambda: None  # what somebody else does meanwhile
         self.stopped = threading.Event()
         self._corrupted: set[str] = set()
         self._server: ThreadingHTTPServer | None = None
@@ -288,6 +290,7 @@ class Handler(BaseHTTPRequestHandler):
     def receive(self, content: bytes, repository: str, revision: str) -> None:
         if self._files(repository, revision) is None or self._refuse_strangers():
             return
+        self.hub.before_commit()
         files, touched = dict(self.hub.repositories[repository][revision]), []
         summary = ""
         for line in content.splitlines():

@@ -5,6 +5,7 @@ Its clips are named clip_0$_$0 and so on; the seed steers what it does: see `MOO
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import tempfile
@@ -22,6 +23,8 @@ import numpy as np
 
 from imder.data.clip import Clip, Word
 from imder.data.dataset import BUNDLED
+from imder.data.standardise import Standardiser
+from imder.data.upload import Expected
 from imder.field import (
     Arrows,
     FieldEnd,
@@ -142,7 +145,9 @@ class FakePipeline:
             self.notice = None
         self.data = FakeData()
         self.model = SimpleNamespace(config=SimpleNamespace(sampler="dpmpp-2m", steps=10, preset="corrected"))
-        self.run = SimpleNamespace(folder=Path(__file__).parent, source="bundled")
+        standardiser = Standardiser.fit(self.data.clips.values())
+        self.run = SimpleNamespace(folder=Path(__file__).parent, source="bundled", standardiser=standardiser)
+        self.expected = Expected(FakeData.feature_dims, standardiser, FEATURE_NAMES, FakeData.label_range)
 
     def stream(self, request: RecoveryRequest, interval: float = 0.25) -> Iterator[Any]:
         began = time.monotonic()
@@ -155,9 +160,11 @@ class FakePipeline:
             / (np.abs(clip.features[k]).max() + 1e-6)
             for k in gone
         }
+        label = 0.0 if math.isnan(clip.label) else clip.label
         evaluations = 2 * request.steps - 1 if request.sampler == "heun" else request.steps
         run_id = f"{clip.id}-{'-'.join(gone)}-{request.sampler}-{request.steps}-{request.seed}-{time.monotonic_ns()}"
-        predictions = {"complete": clip.label * 0.9, "zero": 0.2}
+        there = [k for k in gone if k not in clip.absent]
+        predictions = {"complete": math.nan if clip.absent else clip.label * 0.9, "zero": 0.2}
         yield RecoveryStart(
             run_id=run_id,
             clip=clip,
@@ -166,12 +173,13 @@ class FakePipeline:
             sampler=request.sampler,
             steps=request.steps,
             nfe_total=evaluations,
-            truth=truth,
+            truth={k: truth[k] for k in there},
             label=clip.label,
             predictions=predictions,
             cloud={k: rng.normal(size=(200, 2)).astype(np.float32) for k in gone},
-            truth_path={k: np.array([0.4, -0.3], np.float32) for k in gone},
-            readable_truth={k: clip.features[k] for k in gone},
+            truth_path={k: np.array([0.4, -0.3], np.float32) for k in there},
+            readable_truth={k: clip.features[k] for k in there},
+            latent=(CHANNELS, FRAMES),
         )
         if request.seed == FREEZE_SEED:
             anyio.from_thread.run_sync(time.sleep, 120)
@@ -202,14 +210,14 @@ class FakePipeline:
                 error=dict.fromkeys(gone, part[:, 0, 0] + 0.2),
                 error_reconstructed=dict.fromkeys(gone, part[:, 0, 0] + 0.15),
                 score_norm=dict.fromkeys(gone, 30 / std[rows]),
-                prediction=(clip.label * (1 - part[:, 0, 0])).astype(np.float32),
+                prediction=(label * (1 - part[:, 0, 0])).astype(np.float32),
                 readable={
                     k: clip.features[k][None] * (1 - part) + part * rng.normal(size=(c, *clip.features[k].shape))
                     for k in gone
                 },
             )
             time.sleep(0.5 if request.seed == SLOW_SEED else 0.02)
-        draws = clip.label * 0.8 + rng.normal(size=request.draws) * 0.3
+        draws = label * 0.8 + rng.normal(size=request.draws) * 0.3
         latents = {k: np.repeat(truth[k][None], request.draws, axis=0) for k in gone}
         yield Recovery(
             run_id=run_id,
@@ -221,7 +229,7 @@ class FakePipeline:
             predictions=predictions | {"recovered": float(draws.mean()), "label": clip.label},
             draws=draws.astype(np.float32),
             interval=(float(np.quantile(draws, 0.05)), float(np.quantile(draws, 0.95))),
-            feature_error={k: {"draw": 1.2, "draw_refined": 1.0, "mean": 0.8, "mean_refined": 0.7} for k in gone},
+            feature_error={k: {"draw": 1.2, "draw_refined": 1.0, "mean": 0.8, "mean_refined": 0.7} for k in there},
             nfe=evaluations * len(gone),
             seconds=time.monotonic() - began,
             words=[[(w.text, 0.75), ("other", 0.25)] for w in clip.words] if "text" in gone else [],
@@ -268,7 +276,7 @@ def main() -> None:
     rows = Path(os.environ.get("FAKE_BENCHMARK", "/nowhere/assets/benchmark.jsonl"))
     shelf = Shelf(models, {"bundled": "bundled"}, opener=FakePipeline)
     imder.ui.field.stream_field = fake_field
-    serve(build(shelf, jobs, benchmark=rows), jobs, temporary)
+    serve(build(shelf, jobs, benchmark=rows), jobs, temporary, mcp=bool(os.environ.get("FAKE_MCP")))
 
 
 if __name__ == "__main__":

@@ -105,6 +105,7 @@ def test_a_failure_keeps_what_was_finished_and_tells_no_secret(page: ComparePage
         assert "failed (code" in last[-1]
         assert "secret" not in str(last)
         assert last[5].count('<th scope="row">') == 1  # the complete clip needed no recovery
+        assert len(last[1]["cards"]) == 2
     *_, last = played(page, "fan", choice=(*CHOICE[:5], 1, 1.0))
     assert "draws: 1 is no fan" in refused(last[-1])
 

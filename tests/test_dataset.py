@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -50,6 +50,22 @@ def test_clips_come_back(tmp_path, splits, kind, bound, compact_text):
                 assert read.features[k].dtype == np.float32
                 np.testing.assert_allclose(read.features[k], clip.features[k], atol=bound, rtol=0)
             assert asdict(read) | {"features": 0} == asdict(clip) | {"features": 0}
+
+
+def test_absent_modalities_are_kept_and_count_for_nothing(tmp_path, splits):
+    gone = replace(
+        splits["train"][2], absent=("audio",), features=dict(splits["train"][2].features, audio=np.zeros((1, 4)))
+    )
+    data = write(
+        tmp_path / "set", {"train": [*splits["train"][:2], gone, *splits["train"][3:]], "test": splits["test"]}
+    )
+    assert [clip.absent for clip in data.split("train")][1:4] == [(), ("audio",), ()]
+    assert [clip.index for clip in data.complete("train")] == [0, 1, 3, 4, 5]
+    whole, without = Standardiser.fit(data.split("train")), Standardiser.fit(data.complete("train"))
+    np.testing.assert_array_equal(whole.mean["audio"], without.mean["audio"])
+    assert (whole.mean["text"] != without.mean["text"]).all()
+    with pytest.raises(ValueError, match="audio is absent in every clip"):
+        Standardiser.fit([data.clip(gone.id)])
 
 
 def test_a_split_is_indexed_like_a_list(tmp_path, splits):
@@ -177,6 +193,10 @@ FAULTS = {
     "zero length": (edit_json(lambda i: i["splits"]["train"][1]["lengths"].update(text=0)), "at least one frame"),
     "longer": (edit_json(lambda i: i["splits"]["train"][1]["lengths"].update(audio=50)), "add up to"),
     "word": (edit_json(lambda i: i["splits"]["train"][1].update(words=[["a", 0.5, 0.4]])), "start <= end"),
+    "absent": (edit_json(lambda i: i["splits"]["train"][1].update(absent=["smell"])), "'smell' is not a modality"),
+    "all absent": (edit_json(lambda i: i["splits"]["train"][1].update(absent=list(MODALITIES))), "one or two of text"),
+    "absent twice": (edit_json(lambda i: i["splits"]["train"][1].update(absent=["text"] * 2)), "one or two of text"),
+    "absent text": (edit_json(lambda i: i["splits"]["train"][1].update(absent="text")), "one or two of text"),
     "names": (edit_json(lambda i: i["feature_names"]["audio"].pop()), "3 feature_names of audio, its width is 4"),
     "redraws": (edit_json(lambda i: i.update(redraws=["v0$_$0"])), r"redraws\.safetensors: no such file"),
     "no tensors": (lambda d: (d / "test.safetensors").unlink(), r"test\.safetensors: no such file"),

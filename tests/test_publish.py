@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ from huggingface_hub import ModelCard
 from test_hub import DATA, DIMS, REASONS, files_of, save
 
 from imder import commit, fetch, hub
+from imder.__main__ import main
 from imder.data import Clip, FeatureSet, remote, write_feature_set
+from imder.data.dataset import sound_name
 from imder.evaluation.study import run_digest
 from imder.modality import MODALITIES, PATTERNS, symbols
 from imder.pipeline import RecoveryPipeline, RecoveryRequest
@@ -55,7 +59,7 @@ def make_data(folder: Path) -> FeatureSet:
         for split in ("train", "valid", "test")
     }
     label = {"name": "sentiment", "range": [-3, 3]}
-    more = {"sound/test____0.ogg": b"OggS" + bytes(2000)}
+    more = {sound_name("test$_$0"): b"OggS" + bytes(2000)}
     return write_feature_set(folder, splits, name="tiny", title="Tiny", label=label, synthetic=True, files=more)
 
 
@@ -87,18 +91,13 @@ def server(tmp_path, monkeypatch) -> Iterator[FakeHub]:
         yield fake
 
 
-def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`python -m imder ...`; whatever it prints, the token is not in it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "imder", *words],
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def command(*words: str) -> SimpleNamespace:
+    """`python -m imder ...` in this process; whatever it prints, the token is not in it."""
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        status = main(words)
+    done = SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=error.getvalue())
     assert TOKEN not in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
     return done
 
 
@@ -170,15 +169,14 @@ def test_a_push_onto_a_public_repository_with_private_is_refused(server, run):
     assert len(server.commits) == 1
 
 
-def test_a_commit_in_between_is_not_overwritten(server, run, monkeypatch):
+def test_a_commit_in_between_is_not_overwritten(server, run, tmp_path):
     push(run, "ada/new")
-    before = dict(server.repositories["ada/new"]["main"])
-    server.stale = True
-    monkeypatch.setattr(server, "commit", lambda *_: os.urandom(20).hex())
+    save(tmp_path / "other", seed=5)
+    server.before_commit = lambda: server.put("ada/new", {"theirs.txt": b"theirs"})
     with pytest.raises(commit.CommitError) as caught:
-        push(run, "ada/new", rows=[])
+        push(tmp_path / "other", "ada/new")
     refused(caught.value, "HTTP 412")
-    assert server.repositories["ada/new"]["main"] == before
+    assert server.repositories["ada/new"]["main"] == {"theirs.txt": b"theirs"}
 
 
 def test_a_private_run_opens_with_the_token_only_and_never_for_visitors(server, run, tmp_path, monkeypatch):
@@ -209,6 +207,19 @@ def test_the_token_goes_to_the_hub_and_to_no_other_host(server, run, tmp_path):
     assert stored
     assert not any(stored)
     assert TOKEN in {bearer for path, bearer in server.bearers if path.startswith("/api/models/")}
+
+
+@pytest.mark.parametrize(("mood", "status"), [("ok", 0), ("portal", 2)])
+def test_the_command_in_a_process_of_its_own_prints_one_line(server, run, mood, status):
+    server.mood = mood
+    done = subprocess.run(
+        [sys.executable, "-m", "imder", "push", str(run), "ada/new"], cwd=ROOT, capture_output=True, text=True
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == status
+    assert said.count("\n") == 1
+    assert said.startswith("error: ada/new: nothing was published: " if status else f"{server.url}/ada/new/commit/")
+    assert TOKEN not in said
 
 
 def test_what_cannot_be_pushed(server, run, tmp_path):
@@ -266,7 +277,8 @@ def test_a_push_that_fails_half_way_leaves_what_was_there(server, run, tmp_path,
     assert list(server.repositories["ada/fresh"]["main"]) == [".gitattributes"]
 
 
-PULL_MOODS = [*REASONS, "offline"]
+#: The other moods are in test_hub.py: what pulls is the same.
+PULL_MOODS = ["403", "404", "503", "refused", "hang", "cut", "portal", "corrupted", "offline"]
 
 
 @pytest.mark.parametrize("mood", PULL_MOODS)
@@ -283,7 +295,8 @@ def test_a_pull_in_a_bad_mood_is_one_line_and_writes_nothing(server, run, data, 
     from imder.publish.pull import pull
 
     out, seconds = tmp_path / "out" / "it", 2 if mood in ("hang", "cut") else 20
-    for fetched, name in ((pull, "ada/run"), (remote.keep, "ada/set")):
+    kinds = [(pull, "ada/run")] + ([(remote.keep, "ada/set")] if mood in ("404", "hang", "corrupted") else [])
+    for fetched, name in kinds:
         with pytest.raises(ValueError) as caught:
             fetched(name, out, deadline=seconds)
         refused(caught.value, name, reason or REASONS[mood].partition(" (model")[0])
@@ -375,14 +388,14 @@ def test_the_bundled_runs_card_tells_the_stored_rows():
     from imder.publish.figures import STORED, figures_of
 
     run = hub.load_run(hub.BUNDLED)
-    figures = figures_of(run)
+    figures, digest = figures_of(run), run_digest(hub.BUNDLED)
     test = next(own for own in figures if own.split == "test")
     rows = [json.loads(line) for line in STORED[0].read_text().splitlines()]
     for pattern in PATTERNS:
         values = [
             row["value"]
             for row in rows
-            if row["run"].endswith(run_digest(hub.BUNDLED))
+            if row["run"].endswith(digest)
             and (row["method"], row["protocol"], row["metric"]) == ("imder", "fixed", "mae")
             and (row["draws"], row["refined"], row["available"]) == (8, True, list(pattern))
         ]

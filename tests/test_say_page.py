@@ -7,6 +7,7 @@ import hashlib
 import io
 import wave
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from imder.say import missing_encoder
 from imder.ui import say as say_module
 from imder.ui.hear import HearPage
 from imder.ui.jobs import Jobs
-from imder.ui.say import PATH, SHOWN, STORED, SayPage, far, read_stored
+from imder.ui.say import PATH, SHOWN, STORED, SayPage, far, read_stored, store
 from imder.ui.shelf import CHECKPOINTS, Shelf
 
 needs_encoder = pytest.mark.skipif(missing_encoder() is not None, reason=str(missing_encoder()))
@@ -119,8 +120,28 @@ def test_the_stored_sentences_are_small_and_of_the_bundled_model() -> None:
         assert one.audio.shape == (SHOWN, 50, 33)
         assert one.vision.shape == (SHOWN, 50, 22)
         assert np.isfinite(one.audio).all()
+        # A pitch within two octaves of 160 Hz and a head's pose, not other columns.
+        assert np.quantile(np.abs(one.audio[..., 0] - np.log(160)), 0.95) < np.log(4)
+        assert np.quantile(np.abs(one.vision[..., 17:20]), 0.95) < 1
     assert found[-1].farther > 0.95 > found[0].farther
     assert found[0].predictions.mean() > found[1].predictions.mean() + 1
+
+
+def test_what_is_stored_comes_back_whatever_the_order_in_memory(tmp_path: Path) -> None:
+    head, found = read_stored(PATH)
+    turned = [replace(one, audio=np.asfortranarray(one.audio), vision=one.vision.T.copy().T) for one in found]
+    (tmp_path / "said").write_bytes(store(turned, head))
+    again, back = read_stored(tmp_path / "said")
+    assert again == head
+    for one, other in zip(found, back, strict=True):
+        assert np.array_equal(one.audio, other.audio)
+        assert np.array_equal(one.vision, other.vision)
+        assert (one.text, one.words, one.interval, one.unseen) == (
+            other.text,
+            other.words,
+            other.interval,
+            other.unseen,
+        )
 
 
 def test_it_opens_once_with_a_stored_sentence(say: SayPage) -> None:

@@ -441,11 +441,13 @@ def _records(found: Survey, split: str) -> Iterator[dict[str, Any]]:
 
 
 def _extra(value: Any) -> float | str | None:
-    """A value as JSON has it; None for a number that is not finite."""
+    """A value as JSON has it; None for a number that is not finite or that no float holds."""
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, str):
         return value
-    return int(value) if isinstance(value, bool) else value if np.isfinite(value) else None
+    if isinstance(value, int):  # also a bool
+        return int(value) if abs(value) < 1 << 53 else None
+    return value if np.isfinite(value) else None
 
 
 def _video(part: Part, i: int, seen: dict[str, int]) -> tuple[str, int]:

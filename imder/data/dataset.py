@@ -626,7 +626,11 @@ def _check_record(record: Any, where: str, label_range: tuple[float, float]) -> 
             raise ValueError(f"{where}: word {str(word)[:60]} is not [text, start, end] with 0 <= start <= end <= 1")
     _field(record, "seconds", (int, float, type(None)), where)
     absent = record.get("absent", [])
-    if not isinstance(absent, list) or ordered(absent) != tuple(absent) or len(absent) == len(MODALITIES):
+    if (
+        not isinstance(absent, list)
+        or ordered(absent, what=f"{where}: absent") != tuple(absent)
+        or len(absent) == len(MODALITIES)
+    ):
         raise ValueError(f"{where}: absent is {str(absent)[:60]}; one or two of {', '.join(MODALITIES)} in order are")
     for key in _field(record, "extra", dict, where):
         _field(record["extra"], key, (int, float, str), f"{where}: extra")

@@ -239,7 +239,7 @@ def part_of(columns: Mapping[str, Any], name: str, where: str) -> tuple[Part, li
                 rows_of(given[spelling], f"{where}_{spelling}", [])  # says what is wrong with it
             raise ValueError(f"{where}: array {name}_{own} is missing; found: {', '.join(given)[:200]}")
     ids = _texts(given[key_of["id"]], f"{where}_id") if "id" in key_of else None
-    if ids is not None and ids.ndim == 2:
+    if ids is not None and ids.ndim == 2 and ids.shape[1]:
         ids, given = _meta(ids, given)
     features = {k: rows_of(given[key_of[k]], f"{where}_{k}", ids) for k in MODALITIES}
     n = features["text"].shape[0]
@@ -327,6 +327,10 @@ def rows_of(value: Any, where: str, ids: Any) -> Rows:
             value = value[:]
         shape = (value.shape[0], 1, value.shape[1])  # one vector a clip is a sequence of one frame
         return value.reshaped(shape) if isinstance(value, StoredArray) else value.reshape(shape)
+    if not isinstance(value, list | tuple | np.ndarray) or (isinstance(value, np.ndarray) and not value.ndim):
+        raise ValueError(
+            f"{where} is a {type(value).__name__}; an array (clips, frames, width) or a list of them is read"
+        )
     items: list[np.ndarray | None] = []
     width = None
     for i, item in enumerate(value):

@@ -128,7 +128,7 @@ def benchmark_tab(page: BenchmarkPage, live: LivePage) -> None:
         methods = gr.CheckboxGroup([], label="Methods", elem_id="methods")
         status = status_line(WAITING, "benchmark-status")
         text = gr.HTML(elem_classes="report", elem_id="benchmark-text")
-        figure = gr.Plot(show_label=False, container=False, elem_id="benchmark-figure")
+        figure = gr.Plot(show_label=False, container=False, visible=False, elem_id="benchmark-figure")
         against = gr.Dropdown([], label="Compared with", info="The other methods minus this one.", elem_id="against")
         tables = gr.HTML(elem_classes="report", elem_id="benchmark-tables")
         gr.HTML("<h2>What makes these figures</h2>", elem_classes="report")

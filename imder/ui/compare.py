@@ -22,7 +22,7 @@ from imder.pipeline import RecoveryPipeline, RecoveryRequest
 from imder.plots import compare as plots
 from imder.report.blocks import DASH, Table, plain
 from imder.report.page import table_html
-from imder.ui.controls import Controls, good, said, status_line, trouble
+from imder.ui.controls import INTERVAL, MODEL, Controls, good, said, status_line, trouble
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.players import players_component, players_message
 from imder.ui.shelf import Shelf, bundled_runs
@@ -30,9 +30,6 @@ from imder.ui.validate import DEFAULT_DRAWS, MAX_WORK, BadInput, one_of, validat
 
 FAILED = "The comparison failed (code {}); what was shown stays. Try again, or another clip or model."
 GREETING = "The seven patterns of the chosen clip are being compared."
-#: As every event that runs a network (imder.ui.page.MODEL).
-MODEL = {"concurrency_id": "model", "concurrency_limit": 2}
-INTERVAL = 0.25
 BASELINES = ("mmin", "gcnet", "dropout-fusion", "subset")
 #: Draws at most, where a comparison runs many long paths.
 MOST_DRAWS = {"samplers": 4, "presets": 4}
@@ -170,7 +167,7 @@ class ComparePage:
             pipeline = self.shelf.get(model, data)
             request, fewer = self.request(pipeline, what, _choice(values))
             run = f"{what} {request.clip.id} {time.monotonic_ns()}"
-            view.update(what=what, key=repr([model, data, *values])[:2000])
+            view.update(what=what, key=repr([model, data, *values])[:2000], last=(pipeline, run, request))
             told, last = SUBJECTS[what], -math.inf
             head = f"<h2>{escape(told.title)}</h2><p>{subject(pipeline, str(model), request, what)}</p>"
             first = (head + f"<p>{escape(told.text)}</p>", self.players(pipeline, run, request, []))
@@ -193,8 +190,11 @@ class ComparePage:
         try:
             yield from self.jobs.run(work, FAILED)
         except Refused as reason:
-            drawn = (*figures(shown, view["what"]), table(shown, view["what"])) if shown else (gr.skip(),) * 4
-            yield gr.skip(), gr.skip(), *drawn, gr.skip(), trouble(str(reason))
+            drawn = [gr.skip()] * 5
+            if shown:
+                cards = gr.skip() if isinstance(shown[0], Trial) else self.players(*view["last"], shown)
+                drawn = [cards, *figures(shown, view["what"]), table(shown, view["what"])]
+            yield gr.skip(), *drawn, gr.skip(), trouble(str(reason))
 
     def players(
         self, pipeline: RecoveryPipeline, run: str, request: RecoveryRequest, shown: Sequence[Outcome | Fan]
@@ -302,7 +302,7 @@ def _errors(errors: dict[str, float]) -> str:
 def table(shown: Sequence[Outcome | Fan], what: str) -> str:
     """The numbers of the outcomes."""
     cards = [one.outcome if isinstance(one, Fan) else one for one in shown]
-    head = ["", "Prediction", "Off by", "90 % interval"]
+    head = ["Outcome", "Prediction", "Off by", "90 % interval"]
     head += ["Draw error", "To reference", "Evaluations", "Time"] if what == "samplers" else [
         "Feature error, one draw", "Of the draws' mean", "Evaluations", "Seconds here",
     ]  # fmt: skip
@@ -381,7 +381,6 @@ def compare_tab(page: ComparePage, controls: Controls) -> None:
             ]
         numbers = gr.HTML(elem_classes="report", elem_id="compare-table")
         followed = gr.Textbox(visible=False)
-        gr.api(page.compare, api_name="compare", **MODEL)
         api = {"show_progress": "hidden", "trigger_mode": "once", "preprocess": False, "api_visibility": "private"}
     outputs = [text, players, told, *drawn, numbers, followed, status]
     tab.select(None, None, stop, js=BEGIN, api_visibility="private")

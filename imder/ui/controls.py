@@ -25,6 +25,8 @@ T = TypeVar("T")
 LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private", "preprocess": False}
 #: All events that run a network share one limit; measured on two cores (reliability.md section 5).
 MODEL = {"concurrency_id": "model", "concurrency_limit": 2}
+#: Seconds between two messages of running work: their number costs more than their bytes.
+INTERVAL = 0.25
 #: For a button: copies the text of the element `#{}` and says so in the status line.
 COPY = """
 () => {{

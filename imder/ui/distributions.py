@@ -330,10 +330,10 @@ def distributions_tab(page: DistributionsPage, controls: Controls) -> None:
         with gr.Row(elem_classes="figures"):
             with gr.Column():
                 gr.HTML("<h3>With the condition</h3>", elem_classes="report")
-                with_condition = gr.Plot(show_label=False, container=False, elem_id="dist-conditional")
+                with_condition = gr.Plot(show_label=False, container=False, visible=False, elem_id="dist-conditional")
             with gr.Column():
                 gr.HTML("<h3>Without any condition</h3>", elem_classes="report")
-                without = gr.Plot(show_label=False, container=False, elem_id="dist-unconditional")
+                without = gr.Plot(show_label=False, container=False, visible=False, elem_id="dist-unconditional")
         gr.HTML(PLAIN, elem_classes="report")
         live = _live_section()
         gr.HTML("<h2>Distances</h2>", elem_classes="report")
@@ -342,12 +342,12 @@ def distributions_tab(page: DistributionsPage, controls: Controls) -> None:
         channel = gr.Dropdown([], label="Channel", info="A latent, or a feature by name.", elem_id="dist-channel")
         channel_text = gr.HTML(elem_classes="report", elem_id="dist-channel-text")
         with gr.Row(elem_classes="figures"):
-            histogram = gr.Plot(show_label=False, container=False, elem_id="dist-histogram")
-            channels = gr.Plot(show_label=False, container=False, elem_id="dist-channels")
+            histogram = gr.Plot(show_label=False, container=False, visible=False, elem_id="dist-histogram")
+            channels = gr.Plot(show_label=False, container=False, visible=False, elem_id="dist-channels")
         gr.HTML("<h2>Draws against other performances of the same sentence</h2>", elem_classes="report")
         sentence = gr.Dropdown([], label="Sentence", elem_id="dist-sentence")
         with gr.Row(elem_classes="figures"):
-            performed = gr.Plot(show_label=False, container=False, elem_id="dist-performed")
+            performed = gr.Plot(show_label=False, container=False, visible=False, elem_id="dist-performed")
             performed_text = gr.HTML(elem_classes="report", elem_id="dist-performed-text")
     pair = [controls.model, controls.data]
     look = [state, projection, colour]

@@ -29,16 +29,13 @@ from imder.modality import NAMES
 from imder.pipeline import RecoveryPipeline
 from imder.report.field import toy_findings, toy_table
 from imder.report.page import table_html
-from imder.ui.controls import LIGHT, Controls, good, said, settled, status_line, trouble
+from imder.ui.controls import INTERVAL, LIGHT, MODEL, Controls, good, said, settled, status_line, trouble
 from imder.ui.flow import flow_component, picture_message, with_arrows, with_paths
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.messages import Message
 from imder.ui.shelf import Shelf
 from imder.ui.validate import one_of, validate, whole
 
-#: Seconds between two messages, and the shared limit of what runs a network (see `imder.ui.page`).
-INTERVAL = 0.25
-MODEL = {"concurrency_id": "model", "concurrency_limit": 2}
 FAILED = "The field could not be drawn (code {}); what was shown stays. Try again, or another clip or model."
 KINDS = {"given": "Given what stays", "alone": "Unconditional"}
 GREETING = "The field of the first page's clip is drawn when this page is opened."

@@ -10,15 +10,14 @@ import gradio as gr
 import numpy as np
 
 from imder.pipeline import Recovery, RecoveryPipeline, RecoveryRequest
-from imder.ui.controls import MODEL, Controls, good, said, status_line, trouble
+from imder.ui.controls import INTERVAL, MODEL, Controls, good, said, status_line, trouble
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.messages import sound_uri
 from imder.ui.shelf import Shelf
-from imder.ui.validate import BadInput, named, validate
+from imder.ui.validate import BadInput, validate_choice
 from imder.voice import MAX_SECONDS, VoiceColumns, levelled, resynthesise, wav
 
 DRAWS = 3
-INTERVAL = 0.25
 DEFAULT_SECONDS = 3.0
 FAILED = "The voice could not be made audible (code {}); what was shown stays. Try again, or another sample."
 GREETING = "Nothing is played until you press. The sounds are made for the clip and the choices above."
@@ -91,7 +90,7 @@ class HearPage:
 
         def work() -> Iterator[tuple[object, str]]:
             pipeline = self.shelf.get(model, data)
-            request = validate(pipeline, **named(choice))
+            request = validate_choice(pipeline, choice)
             columns = VoiceColumns.find(pipeline.data.feature_names["audio"])
             if columns is None:
                 raise BadInput(

@@ -106,12 +106,19 @@ def columns(names: Sequence[str], wanted: Sequence[Sequence[str]], required: int
     return None if -1 in found[:required] else found
 
 
+def drawable(names: Names | None) -> dict[str, tuple[str, list[int] | None]]:
+    """{view: (modality, its columns)} for "face" and "voice"; None where the features lack what is drawn."""
+    wanted = {"face": ("vision", FACE, len(ACTION_UNITS)), "voice": ("audio", VOICE, len(VOICE))}
+    return {
+        view: (k, columns((names or {}).get(k, ()), spellings, required))
+        for view, (k, spellings, required) in wanted.items()
+    }
+
+
 def readable(features: Mapping[str, np.ndarray], names: Names | None) -> Message:
     """What can be drawn of raw-scale features (..., L, F): "face" with 22 packed columns, "voice" with 2."""
-    wanted = {"face": ("vision", FACE, len(ACTION_UNITS)), "voice": ("audio", VOICE, len(VOICE))}
     drawn = {}
-    for view, (k, spellings, required) in wanted.items():
-        at = columns((names or {}).get(k, ()), spellings, required)
+    for view, (k, at) in drawable(names).items():
         if k not in features or at is None:
             continue
         x = np.asarray(features[k], dtype=np.float32)
@@ -177,7 +184,7 @@ def start_message(
     label_range: Sequence[float] = (-3.0, 3.0),
 ) -> Message:
     """What is known before the first step. Here the truth travels, for comparison only."""
-    first = start.truth[start.missing[0]]
+    channels, frames = start.latent or next(iter(start.truth.values())).shape
     return {
         "kind": "start",
         "run": start.run_id,
@@ -193,12 +200,13 @@ def start_message(
         "baseline": {name: number(v) for name, v in start.predictions.items()},
         "seconds": None if start.clip.seconds is None else number(start.clip.seconds),
         "words": _words(start.clip),
-        "channels": int(first.shape[0]),
-        "frames": int(first.shape[1]),
-        "truth": {k: pack_maps(start.truth[k][None]) for k in start.missing},
+        "channels": int(channels),
+        "frames": int(frames),
+        "truth": {k: pack_maps(x[None]) for k, x in start.truth.items()},
         "cloud": {k: floats(start.cloud.get(k, ())) for k in start.missing},
-        "truth_path": {k: [number(v) for v in start.truth_path[k]] for k in start.missing},
+        "truth_path": {k: [number(v) for v in x] for k, x in start.truth_path.items()},
         "readable": readable({k: start.readable_truth[k] for k in start.missing if k in start.readable_truth}, names),
+        "views": [view for view, (k, at) in drawable(names).items() if k in start.missing and at is not None],
     }
 
 

@@ -16,10 +16,12 @@ from imder.modality import NAMES
 from imder.pipeline import Recovery, RecoveryPipeline, RecoveryStart
 from imder.report.benchmark import Benchmark
 from imder.report.distributions import Distributions
+from imder.ui.api import Api, public_functions
 from imder.ui.benchmark import PATH as BENCHMARK
 from imder.ui.benchmark import BenchmarkPage, benchmark_tab
 from imder.ui.compare import ComparePage, compare_tab
 from imder.ui.controls import (
+    INTERVAL,
     LIGHT,
     MODEL,
     Controls,
@@ -33,6 +35,7 @@ from imder.ui.controls import (
 )
 from imder.ui.distributions import PATH as DISTRIBUTIONS
 from imder.ui.distributions import DistributionsPage, distributions_tab
+from imder.ui.downloads import DownloadsPage, downloads_section
 from imder.ui.explain import explain_tab
 from imder.ui.field import FieldPage, field_tab
 from imder.ui.guide import head
@@ -46,12 +49,11 @@ from imder.ui.say import SayPage, say_tab
 from imder.ui.shelf import Shelf
 from imder.ui.stage import stage_component
 from imder.ui.training import TrainingPage, training_tab
-from imder.ui.validate import DEFAULT_DRAWS, BadInput, Choice, check_sampler, default_steps, from_link, named, validate
+from imder.ui.validate import BadInput, Choice, check_sampler, default_steps, from_link, validate, validate_choice
+from imder.ui.yours import YoursPage, yours_tab
 
 T = TypeVar("T")
 
-#: Seconds between two messages of a running recovery.
-INTERVAL = 0.25
 
 GREETING = "Choose a sample, drop one or two modalities, then press Recover."
 COPY_LINK = """
@@ -185,7 +187,7 @@ class Page:
 
         def work() -> Iterator[tuple[Any, str]]:
             pipeline = self.shelf.get(model, data)
-            request = validate(pipeline, **named(choice))
+            request = validate_choice(pipeline, choice)
             total = 0
             for item, message in run_messages(pipeline, request, INTERVAL):
                 if isinstance(item, RecoveryStart):
@@ -201,54 +203,6 @@ class Page:
             yield from self.jobs.run(work)
         except Refused as reason:
             yield gr.skip(), trouble(str(reason))
-
-    def recover(
-        self,
-        sample: str | None = None,
-        drop: list[str] | None = None,
-        sampler: str | None = None,
-        steps: int | None = None,
-        seed: int = 0,
-        draws: int = DEFAULT_DRAWS,
-        guidance: float = 1.0,
-    ) -> dict:
-        """Recovers what is dropped from a clip and predicts its sentiment. The same seed gives the same result.
-
-        sample: the id of a clip, the first of the test split by default.
-        drop: one or two of text, audio, vision (or Language, Voice, Face), vision by default.
-        sampler, steps: the model's own by default.
-        draws: how many recoveries, 1 to 64.
-        guidance: 0 ignores what is observed, 1 is the model as trained.
-        """
-
-        def work() -> Iterator[dict]:
-            pipeline = self.shelf.get()
-            request = validate(
-                pipeline, sample=sample, drop=drop, sampler=sampler, steps=steps, seed=seed, draws=draws,
-                guidance=guidance,
-            )  # fmt: skip
-            for item in pipeline.stream(request, interval=INTERVAL):
-                yield answer(item) if isinstance(item, Recovery) else {}
-
-        try:
-            *_, result = self.jobs.run(work)
-        except Refused as reason:
-            raise gr.Error(str(reason), print_exception=False) from None
-        return result
-
-
-def answer(recovery: Recovery) -> dict[str, Any]:
-    """What the API returns."""
-    request = recovery.request
-    return {
-        "predictions": {k: float(v) for k, v in recovery.predictions.items()},
-        "feature_error": {k: {name: float(v) for name, v in row.items()} for k, row in recovery.feature_error.items()},
-        "interval": [float(v) for v in recovery.interval],
-        "nfe": int(recovery.nfe),
-        "seconds": float(recovery.seconds),
-        "sample": request.clip.id,
-        "dropped": choice_of(request)["drop"],
-    }
 
 
 def finished(recovery: Recovery) -> str:
@@ -300,17 +254,20 @@ def build(shelf: Shelf, jobs: Jobs, benchmark: Path = BENCHMARK, distributions: 
                     with gr.Column(elem_id="stage-column"):
                         gr.HTML("<h2>The clip and its recovery</h2>", elem_id="stage-head")
                         stage = stage_component(value=first)
+                        downloads_section(DownloadsPage(shelf, jobs), controls)
                 hear_section(HearPage(shelf, jobs), controls)
                 measured_section()
-            compare_tab(ComparePage(jobs, shelf), controls)
+            comparison = ComparePage(jobs, shelf)
+            compare_tab(comparison, controls)
             field_tab(FieldPage(jobs, shelf), controls)
             distributions_tab(DistributionsPage(jobs, shelf, Distributions(distributions)), controls)
             benchmark_tab(BenchmarkPage(jobs, Benchmark(benchmark)), LivePage(jobs, shelf, benchmark))
             training_tab(TrainingPage(jobs, shelf), controls.model)
+            yours_tab(YoursPage(shelf, jobs), controls)
             say_tab(SayPage(shelf, jobs), controls)
             explain_tab()
         _connect(demo, page, controls, stage, source)
-        gr.api(page.recover, api_name="recover", **MODEL)
+        public_functions(Api(shelf, jobs), comparison.compare)
     return demo
 
 

@@ -22,8 +22,8 @@ from safetensors.numpy import save
 
 from imder.data import Word
 from imder.pipeline import RecoveryPipeline
+from imder.report.page import listing
 from imder.say import INSTALL, MAX_CHARACTERS, Imagined, imagine, missing_encoder, sentences
-from imder.ui.benchmark import listing
 from imder.ui.controls import COPY, LIGHT, MODEL, Controls, good, said, settled, status_line, trouble
 from imder.ui.hear import BEGIN, END, wav_uri
 from imder.ui.jobs import Jobs, Refused
@@ -125,7 +125,10 @@ def store(found: Sequence[Imagined], head: dict[str, Any]) -> bytes:
         }
         for one in found
     ]
-    tensors = {k: np.stack([getattr(one, k)[:SHOWN] for one in found]).astype(np.float16) for k in ("audio", "vision")}
+    tensors = {  # contiguous: an array is stored as it lies in memory
+        k: np.ascontiguousarray(np.stack([getattr(one, k)[:SHOWN] for one in found]), dtype=np.float16)
+        for k in ("audio", "vision")
+    }
     return save(tensors, metadata={"said": json.dumps(head | {"sentences": records}, allow_nan=False)})
 
 

@@ -13,6 +13,7 @@ import gradio as gr
 from gradio.utils import get_space
 from starlette.middleware import Middleware
 
+from imder.data.upload import MAX_FILE
 from imder.ui.controls import MODEL
 from imder.ui.guard import Guard
 from imder.ui.jobs import Jobs
@@ -26,15 +27,21 @@ MAX_TEMP_AGE = 3600.0
 DRAIN_SECONDS = 6.0
 
 
-def launch(demo: gr.Blocks) -> None:
-    """Starts the server; host and port come from GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."""
+def launch(demo: gr.Blocks, temporary: str, mcp: bool = False) -> None:
+    """Starts the server; host and port come from GRADIO_SERVER_NAME and GRADIO_SERVER_PORT.
+
+    `mcp`: the public functions are tools too, at /gradio_api/mcp; ValueError if Gradio cannot serve them.
+    """
     demo.queue(api_open=False, max_size=QUEUE, default_concurrency_limit=2)
     functions = {i: fn for i, fn in demo.fns.items() if fn.fn is not None}
     guard = Middleware(
         Guard,
         functions=set(functions),
         heavy={i for i, fn in functions.items() if fn.concurrency_id == MODEL["concurrency_id"]},
-        apis={"recover", "compare"},
+        apis={fn.api_name for fn in functions.values() if fn.api_visibility == "public"},
+        uploads=MAX_FILE,
+        files=str(Path(temporary).resolve()),
+        mcp=mcp,
         behind_proxy=get_space() is not None,
     )
     demo.launch(
@@ -44,7 +51,7 @@ def launch(demo: gr.Blocks) -> None:
         footer_links=["api"],
         run_history=False,
         show_error=False,
-        max_file_size="2mb",
+        max_file_size=MAX_FILE,
         allowed_paths=[],
         blocked_paths=[str(ROOT), str(Path.home())],
         strict_cors=True,
@@ -53,11 +60,14 @@ def launch(demo: gr.Blocks) -> None:
         max_threads=16,
         ssr_mode=False,
         pwa=False,
+        mcp_server=mcp,
         app_kwargs={"middleware": [guard]},
     )
+    if mcp and not demo.mcp_server:
+        raise ValueError(f"MCP: {str(demo.mcp_error).splitlines()[0]}")
 
 
-def serve(demo: gr.Blocks, jobs: Jobs, temporary: str) -> None:
+def serve(demo: gr.Blocks, jobs: Jobs, temporary: str, mcp: bool = False) -> None:
     """Launches and stays until SIGTERM or SIGINT; then every running recovery is told and the process exits with 0.
 
     `temporary` is Gradio's folder for files. It must be this process's own: it is swept, and removed at the end.
@@ -65,7 +75,7 @@ def serve(demo: gr.Blocks, jobs: Jobs, temporary: str) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    launch(demo)
+    launch(demo, temporary, mcp)
     host = "127.0.0.1" if demo.server_name in ("0.0.0.0", "localhost") else demo.server_name.strip("[]")
     watchdog = Watchdog(lambda: answers(host, demo.server_port, timeout=2.0)).start()
     while not stop.wait(60.0):

@@ -140,17 +140,26 @@ def validate(
     seed: object = 0,
     draws: object = DEFAULT_DRAWS,
     guidance: object = 1.0,
+    clip: Clip | None = None,
+    share: int | None = None,
 ) -> RecoveryRequest:
-    """The request, or BadInput whose text names the value and what was allowed. None stands for the default."""
-    clip = pipeline.data.split("test")[0] if sample is None else check_sample(pipeline, sample)
+    """The request, or BadInput whose text names the value and what was allowed. None stands for the default.
+
+    `clip`: one that is not of the data set, already checked, in the place of `sample`. `share`: the modalities drawn
+    in all requests of one job, where it makes several.
+    """
+    if clip is None:
+        clip = pipeline.data.split("test")[0] if sample is None else check_sample(pipeline, sample)
     dropped = DEFAULT_DROP if drop is None else check_drop(drop)
     name = pipeline.model.config.sampler if sampler is None else check_sampler(sampler)
     count = default_steps(pipeline, name) if steps is None else whole("steps", steps, 1, MAX_STEPS)
     rows = whole("draws", draws, 1, MAX_DRAWS)
-    a_draw = (2 * count - 1 if name == "heun" else count) * len(dropped)
+    if lacking := [NAMES[k] for k in clip.absent if k not in dropped]:
+        raise BadInput(f"drop: {lacking[0]} is not in the file, so it has to be dropped too.")
+    a_draw = (2 * count - 1 if name == "heun" else count) * (share or len(dropped))
     if a_draw * rows > MAX_WORK:
         raise BadInput(
-            f"draws: {rows} is too much for this page with {count} steps and {len(dropped)} dropped; "
+            f"draws: {rows} is too much for this page with {count} steps and {share or len(dropped)} dropped; "
             f"at most {MAX_WORK // a_draw} is allowed."
         )
     return RecoveryRequest(
@@ -162,6 +171,11 @@ def validate(
         guidance=check_guidance(guidance),
         draws=rows,
     )
+
+
+def validate_choice(pipeline: RecoveryPipeline, values: tuple[object, ...], **more: Any) -> RecoveryRequest:
+    """`validate` of the values of a `Choice` in the order of its fields."""
+    return validate(pipeline, **named(values), **more)
 
 
 def _number(text: str) -> object:

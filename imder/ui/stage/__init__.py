@@ -8,6 +8,9 @@ State for tests and for the page, on the element with id `stage`: `data-run` (id
 
 from __future__ import annotations
 
+import json
+import re
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +19,39 @@ import gradio as gr
 HERE = Path(__file__).parent
 
 
-def stage_component(value: dict[str, Any] | None = None, **options: Any) -> gr.HTML:
+def parts(name: str = "stage") -> dict[str, str]:
+    """html, css and js of a stage whose element has the id `name`."""
+    html, css, *scripts = (
+        (HERE / file).read_text(encoding="utf-8") for file in ("stage.html", "stage.css", "face.js", "stage.js")
+    )
+    js = "\n".join(scripts)
+    return {
+        "html": html.replace('id="stage"', f'id="{name}"', 1),
+        "css": css.replace("#stage", f"#{name}"),
+        "js": js.replace('querySelector("#stage")', f'querySelector("#{name}")', 1),
+    }
+
+
+def stage_component(value: dict[str, Any] | None = None, name: str = "stage", **options: Any) -> gr.HTML:
     """The stage as an output component; `value` is a message (most likely a bundle with a stored run).
 
-    Never pass it as an input: the browser would send the whole last message back.
+    Never pass it as an input: the browser would send the whole last message back. `name` is the id of a second one.
     """
+    stage = parts(name)
     return gr.HTML(
         value=value,
-        html_template=(HERE / "stage.html").read_text(encoding="utf-8"),
-        css_template=(HERE / "stage.css").read_text(encoding="utf-8"),
-        js_on_load="\n".join((HERE / name).read_text(encoding="utf-8") for name in ("face.js", "stage.js")),
+        html_template=stage["html"],
+        css_template=stage["css"],
+        js_on_load=stage["js"],
         apply_default_css=False,
-        **{"elem_id": "stage-holder", **options},
+        **{"elem_id": f"{name}-holder", **options},
     )
+
+
+def player_page(message: dict[str, Any], title: str, about: str) -> str:
+    """The stage with a message as one HTML file that asks for nothing else; light or dark as the reader's system is."""
+    stage = parts()
+    data = json.dumps(message, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    filled = {"title": escape(title), "about": escape(about), "message": data, **stage}
+    page = (HERE / "player.html").read_text(encoding="utf-8")
+    return re.sub("@(title|about|message|html|css|js)@", lambda match: filled[match[1]], page)

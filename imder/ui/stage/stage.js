@@ -348,6 +348,7 @@
   function openRun(message) {
     return {
       ...message,
+      views: message.views ?? Object.keys(message.readable ?? {}), // runs stored before there was a list
       truth: each(message.truth, (packed) => unpackMaps(packed)[0]),
       cloud: each(message.cloud, floats),
       readable: unpackReadable(message.readable),
@@ -435,7 +436,7 @@
     Object.assign(step, { at: 0, shown: -1, playing: !reduced.matches, waited: 0 });
     version.run++;
     showRun();
-    if (!reduced.matches && !clip.playing && "face" in run.readable) setLoop(true);
+    if (!reduced.matches && !clip.playing && run.views.includes("face")) setLoop(true);
     if (!resting && root.clientWidth < NARROW)
       ref.player.scrollIntoView({ behavior: reduced.matches ? "auto" : "smooth" });
   }
@@ -648,13 +649,20 @@
     buildBlocks();
     buildCurves();
     ref.words.hidden = !run.missing.includes("text");
-    ref.voice.hidden = !run.missing.includes("audio") || !("voice" in run.readable);
-    ref.faces.hidden = !run.missing.includes("vision") || !("face" in run.readable);
+    ref.voice.hidden = !run.missing.includes("audio") || !run.views.includes("voice");
+    ref.faces.hidden = !run.missing.includes("vision") || !run.views.includes("face");
+    ref.faceTrue.parentElement.hidden = !run.readable.face;
     ref.loopBar.hidden = ref.faces.hidden && ref.voice.hidden;
     const mute = run.missing.filter((k) => (k === "audio" && ref.voice.hidden) || (k === "vision" && ref.faces.hidden));
     const notes = [];
     if (!ref.faces.hidden)
-      notes.push("One routine draws both faces; the recovered one is drawn from the estimate at this denoising step.");
+      notes.push(
+        run.readable.face
+          ? "One routine draws both faces; the recovered one is drawn from the estimate at this denoising step."
+          : "The face is drawn from the estimate at this denoising step.",
+      );
+    const unknown = run.missing.filter((k) => !run.truth[k]);
+    if (unknown.length) notes.push(`${listing(unknown)}: the file has none, so there is no truth to compare with.`);
     if (mute.length)
       notes.push(
         `${listing(mute)}: these features carry no names that can be drawn, so only the maps below show them.`,
@@ -958,7 +966,7 @@
     if (!now) return;
     if (!ref.faces.hidden) {
       const face = paintFace(faceNow, now.readable.face, true);
-      paintFace(faceTrue, slice(run.readable.face, 0), false);
+      if (run.readable.face) paintFace(faceTrue, slice(run.readable.face, 0), false);
       const beyond = face?.clamped ?? [];
       const more = beyond.length > 6 ? ` and ${beyond.length - 6} more` : "";
       const note = beyond.length
@@ -972,7 +980,7 @@
   /** Two plots, pitch above energy, with ranges from the truth, the draws and the last step. */
   function voiceFrame() {
     const { width, height } = voiceSurface;
-    const truth = slice(run.readable.voice, 0);
+    const truth = run.readable.voice && slice(run.readable.voice, 0);
     const fan = run.result?.fan.voice;
     const draws = fan ? Array.from({ length: fan.shape[0] }, (_, i) => slice(fan, i)) : [];
     const across = [40, width - 2];
@@ -986,10 +994,11 @@
         ticks: (low, high) => linearTicks(low, high).map((v) => [v, say(v, 0)]),
       },
     ].map((plot, i) => {
-      const lists = [truth, run.saved[run.last].readable.voice, ...draws].map((table) => column(table, i));
+      const shown = [truth, run.saved[run.last].readable.voice, ...draws].filter(Boolean);
+      const lists = shown.map((table) => column(table, i));
       const range = bounds(lists, 0.12);
       const place = (table) => ribbon(column(table, i), across, [plot.top, plot.floor], range);
-      return { ...plot, across, range, place, truth: place(truth), draws: draws.map(place) };
+      return { ...plot, across, range, place, truth: truth && place(truth), draws: draws.map(place) };
     });
   }
 
@@ -1008,7 +1017,7 @@
       const points = place(now.readable.voice);
       if (i === 1) area(c, points, floor, colour.estimate, 0.35);
       line(c, points, { stroke: colour.estimate, width: i === 0 ? 4 : 1.5, alpha: i === 0 ? 0.75 : 1 });
-      line(c, truth, { stroke: colour.ink, width: 1.5 });
+      if (truth) line(c, truth, { stroke: colour.ink, width: 1.5 });
       const x = mix(left, right, clip.fraction);
       if (clip.fraction > 0) rule(c, x, top - 4, x, floor + 4, { alpha: 0.6 });
       c.restore();
@@ -1073,6 +1082,8 @@
     ["truth", "Truth", "diverging"],
     ["difference", "|After Dₖ − truth|", "cividis"],
   ];
+  /** Without truth there is nothing to compare with. */
+  const cellsOf = (k) => (run.truth[k] ? CELLS : CELLS.slice(0, 3));
   const LIMIT = 3;
   const DIFFERENCE_LIMIT = 2;
   let blocks = [];
@@ -1095,7 +1106,7 @@
   function buildBlock(k) {
     const block = { k, node: make("div", null, { class: "block" }), surfaces: {}, limits: {}, pointed: null };
     const cells = make("div", null, { class: "cells" });
-    for (const [name, title, table] of CELLS) {
+    for (const [name, title, table] of cellsOf(k)) {
       const figure = make("figure", null, { class: "map cell-" + name });
       const caption = make("figcaption");
       const legend = make("span", null, { class: "legend" });
@@ -1147,7 +1158,7 @@
     const now = run?.saved[step.shown];
     if (!now) return;
     for (const block of blocks) {
-      for (const [name, , table] of CELLS) {
+      for (const [name, , table] of cellsOf(block.k)) {
         const surface = block.surfaces[name];
         const c = surface.begin();
         if (!c) continue;
@@ -1229,7 +1240,7 @@
     const rows = [
       ["Channel", String(channel + 1)],
       ["Time in the clip", momentOf((frame + 1.5) / (run.frames + 2), run.seconds)],
-      ...CELLS.map(([name, title]) => [title, say(valuesOf(block, name, now)[i])]),
+      ...cellsOf(block.k).map(([name, title]) => [title, say(valuesOf(block, name, now)[i])]),
     ];
     block.tip.replaceChildren(
       ...rows.map(([name, value]) => {
@@ -1271,7 +1282,7 @@
     const bent = (v) => (planeScale === "compressed" ? Math.asinh(v / radius) : v);
     const path = run.saved.slice(0, run.last + 1).map((saved) => saved.curves[k]);
     const points = Array.from({ length: cloud.length / 2 }, (_, i) => cloud.subarray(2 * i, 2 * i + 2));
-    points.push(run.truth_path[k]);
+    if (run.truth_path[k]) points.push(run.truth_path[k]);
     if (planeScale === "end") points.push(...path.slice(-Math.ceil(path.length / 3)).map((p) => p.estimate));
     else points.push(...path.flatMap((p) => [p.state, p.estimate]));
     const [x0, x1] = bounds([points.map((p) => bent(p[0]))], 0.06);
@@ -1312,8 +1323,7 @@
       path.map((p) => at(p.estimate)),
       { stroke: colour.estimate, width: 2 },
     );
-    const truth = at(run.truth_path[k]);
-    shape(c, "label", ...truth, colour.ink, 13);
+    if (run.truth_path[k]) shape(c, "label", ...at(run.truth_path[k]), colour.ink, 13);
     const now = path.at(-1);
     disc(c, ...at(now.state), 4, colour.state);
     shape(c, "recovered", ...at(now.estimate), colour.estimate, 15);
@@ -1343,7 +1353,7 @@
     const several = run.missing.length > 1;
     const of = (pick) => () => run.saved.slice(0, run.last + 1).map(pick);
     const wanted = [
-      ...run.missing.map((k) => ({
+      ...run.missing.filter((k) => run.truth[k]).map((k) => ({
         title: "Feature error" + (several ? ", " + NAMES[k] : ""),
         log: true,
         wide: true,
