@@ -70,6 +70,11 @@ class Run:
         return self.model.kind if isinstance(self.model, Recognizer) else "imder"
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that it predicts; none where it predicts a sentiment."""
+        return tuple(self.info.get("data", {}).get("label_classes", ()))
+
+    @property
     def repository(self) -> str | None:
         """`owner/name` on the Hub that it was pulled from."""
         found = None if os.path.isdir(os.path.expanduser(self.source)) else fetch.repository(self.source)

@@ -157,7 +157,7 @@ class RecoveryPipeline:
             raise ValueError(f"the run {run.source} is a model of the kind {run.kind!r}; a recovery needs one of IMDer")
         self.run, self.data, self.notice = run, data, run.notice
         self.model = run.model.eval()
-        self.classes: tuple[str, ...] = tuple(run.info.get("data", {}).get("label_classes", ()))
+        self.classes = run.classes
         if data is not None:
             expected = dict(run.model.config.feature_dims)
             if dict(data.feature_dims) != expected:

@@ -343,7 +343,7 @@ class RecoveryStudy(Study):
             return {}
         tune = self.train
         if "valid" in self.data.splits:
-            tune = encode_clips(self.model, self.standardiser, self.data.split("valid"), self.config.batch)
+            tune = encode_clips(self.model, self.standardiser, self.data.complete("valid"), self.config.batch)
         parts = [
             {k: (self.model.unit(k, z).numpy(), p.valid.numpy(), p.label.numpy()) for k, z in p.latents.items()}
             for p in (self.train, tune)

@@ -148,7 +148,7 @@ class Study(ABC):
         if any(wanted[k] != have[k] for k in MODALITIES):
             shapes = [", ".join(f"{k} {dims[k]}" for k in MODALITIES) for dims in (wanted, have)]
             raise ValueError(f"the run {name!r} reads features of widths {shapes[0]}; {data.name!r} has {shapes[1]}")
-        own = tuple(run.info["data"].get("label_classes", ()))
+        own = run.classes
         if own != data.label_classes:
             kinds = ["classes " + ", ".join(names) if names else "a sentiment" for names in (own, data.label_classes)]
             raise ValueError(f"the run {name!r} predicts {kinds[0]}; the label of {data.name!r} is {kinds[1]}")
