@@ -395,9 +395,14 @@ def post(server: Server, path: str, body: object) -> httpx.Response:
         time.sleep(0.5)
 
 
+#: sample, drop, sampler, steps, seed, draws, guidance, model, data.
+RECOVER_ARGUMENTS = 9
+
+
 def call(server: Server, *data: object, name: str = "recover") -> tuple[int, str]:
-    """Status and last event of the API by raw HTTP, as curl would ask."""
-    joined = post(server, f"call/{name}", {"data": list(data)})
+    """Status and last event of the API by raw HTTP, as curl would ask; what is not given of recover is None."""
+    padded = [*data, *[None] * (RECOVER_ARGUMENTS - len(data))] if name == "recover" else list(data)
+    joined = post(server, f"call/{name}", {"data": padded})
     if joined.status_code != 200:
         return joined.status_code, joined.text
     event = joined.json()["event_id"]
@@ -430,6 +435,7 @@ def test_api_takes_names_of_both_kinds_and_tells_what_is_wrong(server: Server) -
         client.predict(drop=["text", "audio", "vision"], api_name="/recover")
     assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == [
         "/recover",
+        "/compare",
         "/list_clips",
         "/evaluate_clip",
     ]
@@ -457,14 +463,14 @@ def test_hostile_values_by_raw_http_are_answered_and_harm_nothing(server: Server
 
 
 def test_run_skips_no_queue_and_private_handlers_have_no_name(server: Server) -> None:
-    body = {"data": [], "fn_index": server.function("play")}
+    body = {"data": [], "fn_index": server.function("watch")}
     for name in ("recover", "play", "show", "predict"):
         assert post(server, f"run/{name}", body).status_code == 404
     assert call(server, name="play")[0] == 404
 
 
 def test_the_pages_own_handlers_do_not_trust_what_they_get(server: Server) -> None:
-    show = server.function("show")
+    show = server.function("show_sample")
     bad = [["fake", "bundled", "nobody", ["text"]], ["/etc", "bundled", "clip_0$_$0", ["text"]], [{}, [], None, "tav"]]
     for data in bad:
         body = {"data": data, "fn_index": show, "session_hash": "s"}
@@ -512,7 +518,7 @@ def test_clients_that_leave_free_their_places(server: Server) -> None:
     for i in range(2):
         body = {
             "data": ["fake", "bundled", "clip_0$_$0", ["text"], "dpmpp-2m", 40, SLOW_SEED, 1, 1.0],
-            "fn_index": server.function("play"), "session_hash": f"leaver{i}",
+            "fn_index": server.function("watch"), "session_hash": f"leaver{i}",
         }  # fmt: skip
         assert post(server, "queue/join", body).status_code == 200
         with httpx.stream("GET", f"{server.url}/gradio_api/queue/data?session_hash=leaver{i}", timeout=20) as stream:
@@ -532,7 +538,7 @@ def test_same_request_from_many_at_once_gives_one_answer(server: Server) -> None
 
 
 def test_a_flood_from_one_client_is_told_to_wait(server: Server) -> None:
-    body = {"data": [], "fn_index": server.function("play"), "session_hash": "flood"}
+    body = {"data": [], "fn_index": server.function("watch"), "session_hash": "flood"}
 
     def join(_: int) -> int:
         return httpx.post(f"{server.url}/gradio_api/queue/join", json=body, timeout=30).status_code
@@ -549,7 +555,7 @@ def test_no_trace_of_a_job_stays_on_disk(server: Server) -> None:
 
 def test_sigterm_ends_streams_with_a_sentence_and_exits_with_zero() -> None:
     with Server() as running:
-        play, told, listening = running.function("play"), [], threading.Semaphore(0)
+        play, told, listening = running.function("watch"), [], threading.Semaphore(0)
 
         def watch(i: int) -> None:
             body = {
@@ -584,7 +590,8 @@ def test_sigterm_ends_streams_with_a_sentence_and_exits_with_zero() -> None:
 def test_a_frozen_server_ends_itself() -> None:
     with Server() as running:
         httpx.post(
-            f"{running.url}/gradio_api/call/recover", json={"data": [None, None, None, None, FREEZE_SEED, 1, 1.0]}
+            f"{running.url}/gradio_api/call/recover",
+            json={"data": [None, None, None, None, FREEZE_SEED, 1, 1.0, None, None]},
         )
         began = time.monotonic()
         assert running.process.wait(40) == EXIT_STATUS

@@ -279,7 +279,12 @@ def default_choice(pipeline: RecoveryPipeline) -> Choice:
 
 def _connect(demo: gr.Blocks, page: Page, c: Controls, stage: gr.HTML, source: gr.HTML) -> None:
     pair = [c.model, c.data]
-    shown_sample = {"fn": page.show, "inputs": [*pair, c.sample, c.drop], "outputs": [stage, c.status]}
+    shown_sample = {
+        "fn": page.show,
+        "api_name": "show_sample",
+        "inputs": [*pair, c.sample, c.drop],
+        "outputs": [stage, c.status],
+    }
     c.sample.input(**shown_sample, **LIGHT, trigger_mode="always_last")
     c.drop.input(**shown_sample, **LIGHT, trigger_mode="always_last")
     c.random.click(page.draw, [*pair, c.drop], [c.sample, stage, c.status], **LIGHT)
@@ -298,7 +303,7 @@ def _connect(demo: gr.Blocks, page: Page, c: Controls, stage: gr.HTML, source: g
     c.recover.click(None, None, c.stop, js=BEGIN, api_visibility="private")
     run = c.recover.click(
         page.play, c.values, [stage, c.status], show_progress="minimal", show_progress_on=c.status,
-        trigger_mode="once", preprocess=False, api_visibility="private", **MODEL,
+        trigger_mode="once", preprocess=False, api_visibility="private", api_name="watch", **MODEL,
     )  # fmt: skip
     run.then(None, None, c.stop, js=END, api_visibility="private")
     c.stop.click(None, None, None, cancels=run)
