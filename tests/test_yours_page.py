@@ -186,7 +186,7 @@ def test_uploads_by_raw_http_are_one_small_named_file_at_a_time(server: Server) 
 
 
 def test_no_file_of_the_server_is_read_through_the_page(server: Server) -> None:
-    fn = server.function("open")
+    fn = server.function("open_file")
     for path in ("/etc/passwd", str(server.log), str(Path(__file__))):
         body = {
             "data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, *FIRST, None],

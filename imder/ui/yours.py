@@ -363,7 +363,7 @@ def yours_tab(page: YoursPage, controls: Controls) -> None:
         word = gr.State()
     pair, opened = [controls.model, controls.data], [report, clip, drop, stage, word, status]
     tab.select(page.greet, [*pair, followed, word], [layout, followed, *opened], **LIGHT)
-    file.upload(page.open, [file, *pair, word], [file, *opened], **LIGHT)
+    file.upload(page.open, [file, *pair, word], [file, *opened], api_name="open_file", **LIGHT)
     clip.input(page.show, [*pair, clip, drop, word], [stage, status], **LIGHT, trigger_mode="always_last")
     drop.input(page.show, [*pair, clip, drop, word], [stage, status], **LIGHT, trigger_mode="always_last")
     settings = controls.choice[list(Choice.__annotations__).index("sampler") :]
