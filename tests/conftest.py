@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests run two at a time, and servers obey it too
+
 import shutil
 from collections.abc import Iterator
 from pathlib import Path

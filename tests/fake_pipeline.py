@@ -103,6 +103,7 @@ class FakeSplit(list[Clip]):
                 "text": clip.text,
                 "label": clip.label,
                 "extra": clip.extra,
+                "video": clip.video,
                 "words": [[word.text, word.start, word.end] for word in clip.words],
                 "seconds": clip.seconds,
             }

@@ -329,7 +329,7 @@ def test_the_bundled_model_opens_with_a_stored_run_and_recovers(browser: Browser
 def test_axe_finds_no_barrier(browser: Browser, server: Server, scheme: str, viewport: dict[str, int]) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     with opened(browser, server, color_scheme=scheme, viewport=viewport, reduced_motion="reduce") as page:
-        for name in ("Advanced", "Model and data", "How it works"):
+        for name in ("Advanced", "Model and data"):
             page.get_by_role("button", name=name).click()
         page.click("#recover")
         wait(page, "d.done === 'true'")
@@ -355,8 +355,10 @@ def test_twenty_recoveries_leave_the_heap_where_it_was(browser: Browser, server:
         for _ in range(2):
             recover()
         first = heap()
-        for _ in range(20):
+        for i in range(20):
             recover()
+            if i > 8:
+                page.wait_for_timeout(1000)  # what one client may ask for: twelve at once, one a second then
         assert heap() - first < 1_500_000  # a run kept by mistake would be 20 times 0.2 MB and more
 
 

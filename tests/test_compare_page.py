@@ -75,7 +75,8 @@ def test_cards_hold_what_is_imagined_and_what_was_there(page: ComparePage) -> No
     assert any("Nearest words: the acting" in line for line in by_title["Language dropped"]["told"])
 
 
-def test_models_that_do_not_fit_are_told_and_not_drawn(page: ComparePage) -> None:
+def test_models_that_do_not_fit_are_told_and_not_drawn(page: ComparePage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page.shelf.get().data, "feature_dims", {"text": 24, "audio": 33, "vision": 22})
     cards = next(one[1] for one in reversed(played(page, "methods")) if "cards" in (one[1] or {}))["cards"]
     mmin = next(card for card in cards if card["title"] == "MMIN")
     assert mmin["prediction"] is None

@@ -147,6 +147,9 @@ def test_the_file_holds_what_is_computed_anew(study, stored, home):
     for name, x in tensors.items():
         if not name.endswith(("tsne", "directions", "pca")):  # their signs and neighbours hang on rounding
             kept, x = (np.abs(one.astype(np.float64)) for one in (stored.tensors[name], x))
+            if name.endswith("shares"):  # rounding may move a value over the edge of a bin
+                assert (np.abs(kept - x).sum(axis=-1) < 0.01 * x.sum(axis=-1)).all(), name
+                continue
             assert kept == pytest.approx(x, rel=1e-2, abs=5e-3 * max(1.0, float(x.max()))), name
     view = VIEWS[0]
     points = np.concatenate([study.real[view.modality], study.real[view.modality]])

@@ -380,7 +380,7 @@ def test_a_file_with_any_bytes_changed_is_read_or_refused(tmp_path: Path, data: 
 
 
 def test_nothing_larger_than_the_limit_is_ever_kept(tmp_path: Path) -> None:
-    found = opened(tmp_path, npz_bytes({"text": np.ones((400, 100, 24), np.float16)}))
+    found = opened(tmp_path, npz_bytes({"text": np.ones((400, 50, 64), np.float16)}))
     assert found.clips[0].features["text"].nbytes * 400 <= upload.MAX_ARRAY
     assert "larger than 8 MB" in refused(tmp_path, npz_bytes({"text": np.ones((400, 400, 24), np.int8)}))
 

@@ -167,24 +167,6 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def test_uploads_by_raw_http_are_one_small_named_file_at_a_time(server: Server) -> None:
-    url = f"{server.url}/gradio_api/upload"
-    assert httpx.post(url, files={"files": ("a.npz", b"x" * MAX_FILE)}).status_code == 200
-    assert httpx.post(url, files={"files": ("a.npz", b"x" * (MAX_FILE + 70_000))}).status_code == 413
-    several = [("files", (f"{i}.npz", b"x")) for i in range(3)]
-    assert httpx.post(url, files=several).status_code == 400
-    form = {"content-type": "multipart/form-data; boundary=b"}
-    for body in (
-        b"",
-        b"--b\r\n\r\nx\r\n--b--",
-        b'--b\r\ncontent-disposition: form-data; filename=""\r\n\r\nx\r\n--b--',
-    ):
-        assert httpx.post(url, content=body, headers=form).status_code == 400
-    statuses = [httpx.post(url, json={}).status_code for _ in range(8)]
-    assert set(statuses) <= {400, 429}
-    assert statuses[-1] == 429
-
-
 def test_no_file_of_the_server_is_read_through_the_page(server: Server) -> None:
     fn = server.function("open_file")
     for path in ("/etc/passwd", str(server.log), str(Path(__file__))):
@@ -284,3 +266,22 @@ def test_no_barrier_and_no_sideways_scroll(
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
         found = axe.run(page)
         assert found.violations_count == 0, found.generate_report()
+
+
+def test_uploads_by_raw_http_are_one_small_named_file_at_a_time() -> None:
+    with Server() as server:
+        url = f"{server.url}/gradio_api/upload"
+        assert httpx.post(url, files={"files": ("a.npz", b"x" * MAX_FILE)}).status_code == 200
+        assert httpx.post(url, files={"files": ("a.npz", b"x" * (MAX_FILE + 70_000))}).status_code == 413
+        several = [("files", (f"{i}.npz", b"x")) for i in range(3)]
+        assert httpx.post(url, files=several).status_code == 400
+        form = {"content-type": "multipart/form-data; boundary=b"}
+        for body in (
+            b"",
+            b"--b\r\n\r\nx\r\n--b--",
+            b'--b\r\ncontent-disposition: form-data; filename=""\r\n\r\nx\r\n--b--',
+        ):
+            assert httpx.post(url, content=body, headers=form).status_code == 400
+        statuses = [httpx.post(url, json={}).status_code for _ in range(8)]
+        assert set(statuses) <= {400, 429}
+        assert statuses[-1] == 429

@@ -157,7 +157,7 @@ def live_table(study: RecoveryStudy, made: LiveDraws) -> Table | None:
             f"{len(made.sentence.drawn)} live draws of one sentence against its true other performances; the floor is "
             "one half of the performances against the other."
         )
-        return Table("Live draws against performances", caption, ("", "live draws", "floor"), tuple(body))
+        return Table("Live draws against performances", caption, ("Distance", "live draws", "floor"), tuple(body))
     if not made.distances:
         return None
     body = []
@@ -167,7 +167,7 @@ def live_table(study: RecoveryStudy, made: LiveDraws) -> Table | None:
         f"{len(made.points)} live draws against the real clips that they are not of. The floor is as many real clips "
         "against the others, ± over 20 samples: so few clips are noisy, only what stands far above it says something."
     )
-    return Table("Live draws against real clips", caption, ("", "live draws", "real clips"), tuple(body))
+    return Table("Live draws against real clips", caption, ("Distance", "live draws", "real clips"), tuple(body))
 
 
 def channel_figure(stored: Stored, view: View, refined: bool, channel: int) -> Figure:
@@ -214,7 +214,7 @@ def distance_table(stored: Stored, view: View) -> Table:
             halves, noise, train, own, free = stored.distances(view, refined)[metric]
             cells = (_figure(own),), (_figure(free),), (_figure(train),), (_figure(halves, noise),)
             body.append((plain(f"{name}, {state}"), *cells))
-    head = ("", kind_names(view)[1], "drawn from nothing", "other real clips", "halves of the real clips")
+    head = ("Distance", kind_names(view)[1], "drawn from nothing", "other real clips", "halves of the real clips")
     caption = (
         "Distance to the real clips of the split, 0 for equal distributions. The floors say what real against real "
         "gives: as many training clips of other speakers, and random halves of the split (half as many clips on a "
@@ -239,7 +239,7 @@ def overview_table(stored: Stored, refined: bool) -> Table:
         "voice or face. The feature error of the benchmark and the performances below do."
     )
     return Table(
-        "All ways to recover", caption, ("", "recovered", "drawn from nothing", "other real clips"), tuple(body)
+        "All ways to recover", caption, ("Way", "recovered", "drawn from nothing", "other real clips"), tuple(body)
     )
 
 

@@ -104,7 +104,7 @@ class LivePage:
             total = sum(study.work([study.cells[i]]) for study, i in todo)
             if total > MAX_UNITS:
                 most = max(int(ask.clips * MAX_UNITS / total), 0)
-                advice = f"at most {most} clips are not" if most >= LEAST else "choose fewer methods or one draw"
+                advice = f"choose at most {most}" if most >= LEAST else "choose fewer methods or one draw"
                 raise BadInput(f"clips: {ask.clips} with these methods are too much for this page; {advice}.")
             cells: list[LiveCell] = []
             for study, i in todo:
