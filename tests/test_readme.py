@@ -49,7 +49,7 @@ def test_the_stored_rows_are_of_the_bundled_model_and_their_figures_hold_every_p
     assert all(len(trace.y) == 9 for trace in recovery_error(rows).data)
 
 
-@pytest.mark.parametrize("command", re.findall(r"`python -m imder (\w+)", README))
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"`python -m imder ([\w-]+)", README))))
 def test_every_command_of_the_readme_explains_itself(command):
     done = subprocess.run([sys.executable, "-m", "imder", command, "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
