@@ -108,7 +108,7 @@ def test_a_link_keeps_what_is_right_and_tells_what_is_not() -> None:
 
 
 #: How many values each handler of the page takes; the last of what it gives back is a status text.
-HANDLERS = {"show": 4, "draw": 3, "choose": 3, "steps": 3, "play": 9}
+HANDLERS = {"show": 4, "draw": 4, "choose": 3, "steps": 3, "play": 9}
 
 
 @settings(max_examples=300, deadline=None)

@@ -100,13 +100,14 @@ class Page:
         """Another sample or other dropped modalities: stage, status."""
         return self.light(2, lambda: self.sample(self.shelf.get(model, data), sample, drop))
 
-    def draw(self, model: object, data: object, drop: object) -> tuple[Any, ...]:
-        """A random sample: sample, stage, status."""
+    def draw(self, model: object, data: object, sample: object, drop: object) -> tuple[Any, ...]:
+        """A random sample, another than this one: sample, stage, status."""
 
         def work() -> tuple[Any, ...]:
             pipeline = self.shelf.get(model, data)
-            clip = random.choice(pipeline.data.split("test"))
-            return clip.id, *self.sample(pipeline, clip.id, drop)
+            ids = [record["id"] for record in pipeline.data.split("test").records]
+            chosen = random.choice([one for one in ids if one != sample] or ids)
+            return chosen, *self.sample(pipeline, chosen, drop)
 
         return self.light(3, work)
 
@@ -287,7 +288,7 @@ def _connect(demo: gr.Blocks, page: Page, c: Controls, stage: gr.HTML, source: g
     }
     c.sample.input(**shown_sample, **LIGHT, trigger_mode="always_last")
     c.drop.input(**shown_sample, **LIGHT, trigger_mode="always_last")
-    c.random.click(page.draw, [*pair, c.drop], [c.sample, stage, c.status], **LIGHT)
+    c.random.click(page.draw, [*pair, c.sample, c.drop], [c.sample, stage, c.status], **LIGHT)
     for i, button in enumerate(c.examples):
         button.click(partial(page.example, i), [*pair, c.drop], [c.sample, stage, c.status], **LIGHT)
     c.sampler.input(page.steps, [*pair, c.sampler], [c.steps, c.status], **LIGHT)
