@@ -22,7 +22,7 @@ from imder.pipeline import RecoveryPipeline, RecoveryRequest
 from imder.plots import compare as plots
 from imder.report.blocks import DASH, Table, plain
 from imder.report.page import table_html
-from imder.ui.controls import INTERVAL, MODEL, Controls, good, said, status_line, trouble
+from imder.ui.controls import BEGIN, INTERVAL, MODEL, Controls, can_stop, good, said, status_line, trouble
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.players import players_component, players_message
 from imder.ui.shelf import Shelf, bundled_runs
@@ -33,9 +33,6 @@ GREETING = "The seven patterns of the chosen clip are being compared."
 BASELINES = ("mmin", "gcnet", "dropout-fusion", "subset")
 #: Draws at most, where a comparison runs many long paths.
 MOST_DRAWS = {"samplers": 4, "presets": 4}
-STOPPED = "() => '<p>Stopped. What was finished stays.</p>'"
-BEGIN = "() => ({interactive: true, __type__: 'update'})"
-END = "() => ({interactive: false, __type__: 'update'})"
 
 
 @dataclass(frozen=True)
@@ -389,9 +386,6 @@ def compare_tab(page: ComparePage, controls: Controls) -> None:
     outputs = [text, players, told, *drawn, numbers, followed, status]
     tab.select(None, None, stop, js=BEGIN, api_visibility="private")
     first = tab.select(page.open, [*controls.values, what, followed], outputs, **api, **MODEL)
-    first.then(None, None, stop, js=END, api_visibility="private")
     begin.click(None, None, stop, js=BEGIN, api_visibility="private")
     run = begin.click(page.play, [*controls.values, what], outputs, **api, **MODEL)
-    run.then(None, None, stop, js=END, api_visibility="private")
-    stop.click(None, None, None, cancels=[first, run])
-    stop.click(None, None, status, js=STOPPED, api_visibility="private")
+    can_stop(stop, status, [first, run], "What was finished stays.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, TypeVar
@@ -27,6 +27,9 @@ LIGHT = {"queue": False, "show_progress": "hidden", "api_visibility": "private",
 MODEL = {"concurrency_id": "model", "concurrency_limit": 2}
 #: Seconds between two messages of running work: their number costs more than their bytes.
 INTERVAL = 0.25
+#: For a Stop button: a run begins; a run has ended, whatever ended it.
+BEGIN = "() => ({interactive: true, __type__: 'update'})"
+END = "() => ({interactive: false, __type__: 'update'})"
 #: For a button: copies the text of the element `#{}` and says so in the status line.
 COPY = """
 () => {{
@@ -178,6 +181,17 @@ def settled(jobs: Jobs, outputs: int, work: Callable[[], T], failed: str = FAILE
         return jobs.call(work, failed)
     except Refused as reason:
         return (*[gr.skip()] * (outputs - 1), trouble(str(reason)))
+
+
+def can_stop(stop: gr.Button, status: gr.HTML, runs: Sequence[gr.events.Dependency], stays: str) -> None:
+    """Stop cancels these runs and says what stays; it is off again when one has ended.
+
+    Before a run a listener with `BEGIN` turns it on: the order counts, as the browser waits for one before the next.
+    """
+    for run in runs:
+        run.then(None, None, stop, js=END, api_visibility="private")
+    stop.click(None, None, None, cancels=list(runs))
+    stop.click(None, None, status, js=f"() => '<p>Stopped. {stays}</p>'", api_visibility="private")
 
 
 def said(text: str) -> str:

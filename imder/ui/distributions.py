@@ -34,7 +34,7 @@ from imder.report.distributions import (
     statement,
 )
 from imder.report.page import prose_html, table_html
-from imder.ui.controls import LIGHT, MODEL, Controls, good, said, settled, status_line, trouble
+from imder.ui.controls import BEGIN, LIGHT, MODEL, Controls, can_stop, good, said, settled, status_line, trouble
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.shelf import Shelf
 from imder.ui.validate import MAX_WORK, BadInput, check_sample, one_of, whole
@@ -54,9 +54,6 @@ NO_OTHERS = "Other performances share the sentence; they tell of the voice and t
 NOTHING_TRUE = """There is nothing true to compare these draws with: only clips with other performances of their
 sentence have some, and only where Language alone is observed. The stars show how far the draws of one clip spread."""
 LIVE_WAITS = "Choose what to draw and press Run: live draws appear as stars in the PCA picture with the condition."
-STOPPED = "() => '<p>Stopped. What was shown stays.</p>'"
-BEGIN = "() => ({interactive: true, __type__: 'update'})"
-END = "() => ({interactive: false, __type__: 'update'})"
 HIDDEN = {"value": None, "visible": False}
 
 
@@ -399,6 +396,4 @@ def _connect_live(page: DistributionsPage, live: Sequence[Any], chosen: Sequence
         page.live, [*chosen, source, count, seed], [*above, figure, text, status], show_progress="hidden",
         trigger_mode="once", preprocess=False, api_visibility="private", **MODEL,
     )  # fmt: skip
-    going.then(None, None, stop, js=END, api_visibility="private")
-    stop.click(None, None, None, cancels=going)
-    stop.click(None, None, status, js=STOPPED, api_visibility="private")
+    can_stop(stop, status, [going], "What was shown stays.")

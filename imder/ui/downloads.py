@@ -13,7 +13,7 @@ import gradio as gr
 from imder.export import Recording, curves_csv, trajectory_npz, whole
 from imder.modality import NAMES
 from imder.pipeline import Recovery, RecoveryPipeline, RecoveryStart
-from imder.ui.controls import COPY, INTERVAL, MODEL, Controls, good, said, status_line, trouble
+from imder.ui.controls import BEGIN, COPY, INTERVAL, MODEL, Controls, can_stop, good, said, status_line, trouble
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.messages import bundle, chunk_message, done_message, start_message
 from imder.ui.opening import sample_of
@@ -50,9 +50,6 @@ SNIPPETS = r"""
   return [box('Python', python.join('\n')), box('curl', curl.join('\n'))];
 }
 """
-
-
-STOPPED = "() => '<p>Stopped. The files that are there stay.</p>'"
 
 
 class DownloadsPage:
@@ -132,7 +129,7 @@ def downloads_section(page: DownloadsPage, controls: Controls) -> None:
         gr.HTML(INTRO, elem_classes="report")
         with gr.Row(elem_classes="buttons"):
             make = gr.Button("Make the files", size="sm", elem_id="downloads-make")
-            stop = gr.Button("Stop", size="sm", elem_id="downloads-stop")
+            stop = gr.Button("Stop", size="sm", interactive=False, elem_id="downloads-stop")
             picture = gr.Button("Picture of the stage (PNG)", size="sm", elem_id="downloads-picture")
         status = status_line("No files have been made yet.", "downloads-status")
         files = gr.File(
@@ -145,12 +142,12 @@ def downloads_section(page: DownloadsPage, controls: Controls) -> None:
             copies.append(gr.Button(f"Copy the {name}", size="sm", elem_id=f"downloads-copy-{name.lower()}"))
     for listing, button in zip(listings, copies, strict=True):
         button.click(None, None, status, js=COPY.format(listing.elem_id), api_visibility="private")
+    make.click(None, None, stop, js=BEGIN, api_visibility="private")
     run = make.click(
         page.make, controls.values, [files, status], show_progress="minimal", show_progress_on=status,
         trigger_mode="once", preprocess=False, api_visibility="private", **MODEL,
     )  # fmt: skip
-    stop.click(None, None, None, cancels=run)
-    stop.click(None, None, status, js=STOPPED, api_visibility="private")
+    can_stop(stop, status, [run], "The files that are there stay.")
     draw = (HERE / "picture.js").read_text(encoding="utf-8")
     picture.click(None, None, status, js=f"() => ({draw})('stage')", api_visibility="private")
     gr.on(

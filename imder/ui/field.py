@@ -29,7 +29,19 @@ from imder.modality import NAMES
 from imder.pipeline import RecoveryPipeline
 from imder.report.field import toy_findings, toy_table
 from imder.report.page import table_html
-from imder.ui.controls import INTERVAL, LIGHT, MODEL, Controls, good, said, settled, status_line, trouble
+from imder.ui.controls import (
+    BEGIN,
+    INTERVAL,
+    LIGHT,
+    MODEL,
+    Controls,
+    can_stop,
+    good,
+    said,
+    settled,
+    status_line,
+    trouble,
+)
 from imder.ui.flow import flow_component, picture_message, with_arrows, with_paths
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.messages import Message
@@ -39,9 +51,6 @@ from imder.ui.validate import one_of, validate, whole
 FAILED = "The field could not be drawn (code {}); what was shown stays. Try again, or another clip or model."
 KINDS = {"given": "Given what stays", "alone": "Unconditional"}
 GREETING = "The field of the first page's clip is drawn when this page is opened."
-STOPPED = "() => '<p>Stopped. What has come stays; press Draw the field to begin anew.</p>'"
-BEGIN = "() => ({interactive: true, __type__: 'update'})"
-END = "() => ({interactive: false, __type__: 'update'})"
 
 LEAD = """<h2>Where the arrows point</h2>
 <p>A diffusion model learns one thing: at every noise level, in which direction a noisy point should move to become more
@@ -260,7 +269,4 @@ def field_tab(page: FieldPage, controls: Controls) -> None:
     first = opened.then(page.follow, [followed, *choice], outputs, **run)
     button.click(None, None, stop, js=BEGIN, api_visibility="private")
     again = button.click(page.draw, choice, outputs, trigger_mode="once", **run)
-    for one in (first, again):
-        one.then(None, None, stop, js=END, api_visibility="private")
-    stop.click(None, None, None, cancels=[first, again])
-    stop.click(None, None, status, js=STOPPED, api_visibility="private")
+    can_stop(stop, status, [first, again], "What has come stays; press Draw the field to begin anew.")

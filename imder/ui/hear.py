@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 
 from imder.pipeline import Recovery, RecoveryPipeline, RecoveryRequest
-from imder.ui.controls import INTERVAL, MODEL, Controls, good, said, status_line, trouble
+from imder.ui.controls import BEGIN, INTERVAL, MODEL, Controls, can_stop, good, said, status_line, trouble
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.messages import sound_uri
 from imder.ui.shelf import Shelf
@@ -27,8 +27,6 @@ pitch, and noise, filtered by the spectrum. That is a rough machine, and it make
 voice is played through the same machine: what it has lost against the original, the machine has lost; what the
 recovered voice lacks beyond that is the recovery's.</p>"""
 #: For a Stop button: a run begins, has ended.
-BEGIN = "() => ({interactive: true, __type__: 'update'})"
-END = "() => ({interactive: false, __type__: 'update'})"
 STALE = "() => ['', '<p>Another choice: press Hear it for its sounds.</p>']"
 
 
@@ -145,10 +143,6 @@ def hear_section(page: HearPage, c: Controls) -> None:
         page.hear, c.values, [sounds, status], show_progress="hidden", trigger_mode="once", preprocess=False,
         api_visibility="private", **MODEL,
     )  # fmt: skip
-    run.then(None, None, stop, js=END, api_visibility="private")
-    stop.click(None, None, None, cancels=run)
-    stop.click(
-        None, None, status, js="() => '<p>Stopped. The sounds that are there stay.</p>'", api_visibility="private"
-    )
+    can_stop(stop, status, [run], "The sounds that are there stay.")
     for part in (c.sample, c.drop, c.model, c.data):
         part.change(None, None, [sounds, status], js=STALE, api_visibility="private")

@@ -16,7 +16,7 @@ from imder.evaluation.study import IMDER_METHODS, RATES, Study
 from imder.evaluation.table import TITLES
 from imder.report.live import FullRows, LiveCell, live_report
 from imder.report.page import listing, table_html
-from imder.ui.controls import COPY, MODEL, good, said, status_line, trouble
+from imder.ui.controls import BEGIN, COPY, MODEL, can_stop, good, said, status_line, trouble
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.shelf import Shelf, bundled_runs
 from imder.ui.validate import BadInput, one_of, some_of, whole
@@ -32,9 +32,6 @@ MAX_UNITS = 4_000
 LEAD = """<h2>Measure some rows now</h2><p>The same code as the command, on a few clips spread evenly over the test set.
 Few clips are noisy: read the brackets, and trust the stored full test set beside them.</p>"""
 WAITING = "Choose methods and press Measure; rows appear as they are done."
-STOPPED = "() => '<p>Stopped. The rows measured so far stay.</p>'"
-BEGIN = "() => ({interactive: true, __type__: 'update'})"
-END = "() => ({interactive: false, __type__: 'update'})"
 
 
 @dataclass(frozen=True)
@@ -167,7 +164,5 @@ def live_section(page: LivePage) -> None:
         page.measure, [methods, protocol, rate, clips, seed, draws], [table, commands, status],
         show_progress="hidden", trigger_mode="once", preprocess=False, api_visibility="private", **MODEL,
     )  # fmt: skip
-    going.then(None, None, stop, js=END, api_visibility="private")
-    stop.click(None, None, None, cancels=going)
-    stop.click(None, None, status, js=STOPPED, api_visibility="private")
+    can_stop(stop, status, [going], "The rows measured so far stay.")
     copy.click(None, None, status, js=COPY.format("live-commands"), api_visibility="private")

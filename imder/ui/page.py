@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from imder.modality import NAMES
-from imder.pipeline import Recovery, RecoveryPipeline, RecoveryStart
+from imder.pipeline import RecoveryPipeline
 from imder.report.benchmark import Benchmark
 from imder.report.distributions import Distributions
 from imder.ui.api import Api, public_functions
@@ -21,12 +21,11 @@ from imder.ui.benchmark import PATH as BENCHMARK
 from imder.ui.benchmark import BenchmarkPage, benchmark_tab
 from imder.ui.compare import ComparePage, compare_tab
 from imder.ui.controls import (
-    INTERVAL,
     LIGHT,
     MODEL,
     Controls,
+    can_stop,
     controls_column,
-    good,
     said,
     sample_choices,
     settled,
@@ -44,12 +43,13 @@ from imder.ui.jobs import Jobs, Refused
 from imder.ui.live import LivePage
 from imder.ui.measured import measured_section
 from imder.ui.messages import bundle
-from imder.ui.opening import choice_of, read_opening, run_messages, sample_of
+from imder.ui.opening import choice_of, read_opening, sample_of
 from imder.ui.say import SayPage, say_tab
 from imder.ui.shelf import Shelf
 from imder.ui.stage import stage_component
 from imder.ui.training import TrainingPage, training_tab
 from imder.ui.validate import BadInput, Choice, check_sampler, default_steps, from_link, validate, validate_choice
+from imder.ui.watch import watched
 from imder.ui.yours import YoursPage, yours_tab
 
 T = TypeVar("T")
@@ -67,14 +67,11 @@ COPY_LINK = """
 }
 """
 #: For Stop: a run begins; where the stage is below the controls, the page goes to it.
-BEGIN = """() => {
+BEGIN_BELOW = """() => {
   if (matchMedia('(max-width: 860px)').matches) document.querySelector('#stage [data-ref=player]')?.scrollIntoView({
     behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth'});
   return {interactive: true, __type__: 'update'};
 }"""
-#: For Stop: the run has ended, whatever ended it.
-END = "() => ({interactive: false, __type__: 'update'})"
-STOPPED = "() => '<p>Stopped. The picture stays as it is.</p>'"
 NEW_SEED = "() => Math.floor(Math.random() * 2147483648)"
 
 
@@ -189,30 +186,12 @@ class Page:
         def work() -> Iterator[tuple[Any, str]]:
             pipeline = self.shelf.get(model, data)
             request = validate_choice(pipeline, choice)
-            total = 0
-            for item, message in run_messages(pipeline, request, INTERVAL):
-                if isinstance(item, RecoveryStart):
-                    total = item.nfe_total
-                    message, status = bundle([sample_of(pipeline, request), message]), said("The first noise is drawn.")
-                elif isinstance(item, Recovery):
-                    status = good(finished(item))
-                else:
-                    status = said(f"Network evaluation {int(item.nfe[-1])} of {total}.")
-                yield message, status
+            yield from watched(pipeline, request, sample_of(pipeline, request))
 
         try:
             yield from self.jobs.run(work)
         except Refused as reason:
             yield gr.skip(), trouble(str(reason))
-
-
-def finished(recovery: Recovery) -> str:
-    """A finished run in one sentence."""
-    p = recovery.predictions
-    return (
-        f"Done in {recovery.seconds:.2f} s, {recovery.nfe} network evaluations. Predicted from the recovered "
-        f"{p['recovered']:+.2f}, complete {p['complete']:+.2f}, zero-filled {p['zero']:+.2f}; label {p['label']:+.2f}."
-    )
 
 
 def source_line(pipeline: RecoveryPipeline, model: str) -> str:
@@ -301,14 +280,12 @@ def _connect(demo: gr.Blocks, page: Page, c: Controls, stage: gr.HTML, source: g
             show_progress="minimal", show_progress_on=c.status, preprocess=False, api_visibility="private", **MODEL,
         )  # fmt: skip
     # The order counts: the browser waits for the end of a listener before it calls the next.
-    c.recover.click(None, None, c.stop, js=BEGIN, api_visibility="private")
+    c.recover.click(None, None, c.stop, js=BEGIN_BELOW, api_visibility="private")
     run = c.recover.click(
         page.play, c.values, [stage, c.status], show_progress="minimal", show_progress_on=c.status,
         trigger_mode="once", preprocess=False, api_visibility="private", api_name="watch", **MODEL,
     )  # fmt: skip
-    run.then(None, None, c.stop, js=END, api_visibility="private")
-    c.stop.click(None, None, None, cancels=run)
-    c.stop.click(None, None, c.status, js=STOPPED, api_visibility="private")
+    can_stop(c.stop, c.status, [run], "The picture stays as it is.")
     demo.load(page.open, None, [*c.choice, stage, c.status], **LIGHT)
 
 

@@ -25,8 +25,8 @@ from imder.data.sentence import INSTALL, MAX_CHARACTERS, missing_encoder, senten
 from imder.pipeline import RecoveryPipeline
 from imder.report.page import listing
 from imder.say import Imagined, imagine
-from imder.ui.controls import COPY, LIGHT, MODEL, Controls, good, said, settled, status_line, trouble
-from imder.ui.hear import BEGIN, END, wav_uri
+from imder.ui.controls import BEGIN, COPY, LIGHT, MODEL, Controls, can_stop, good, said, settled, status_line, trouble
+from imder.ui.hear import wav_uri
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.messages import number, readable
 from imder.ui.opening import origin
@@ -322,15 +322,15 @@ def say_tab(page: SayPage, c: Controls) -> None:
         opened = gr.Textbox(visible=False)
     tab.select(page.open, [c.model, c.data, opened], [source, opened, stored, text, stage, status], **LIGHT)
     stored.input(page.choose, stored, [text, stage, status], **LIGHT, trigger_mode="always_last")
+    runs = []
     for event in (button.click, text.submit):
         event(None, None, stop, js=BEGIN, api_visibility="private")
         run = event(
             page.imagine, [text, *c.values], [stage, status], show_progress="hidden", trigger_mode="once",
             preprocess=False, api_visibility="private", **MODEL,
         )  # fmt: skip
-        run.then(None, None, stop, js=END, api_visibility="private")
-        stop.click(None, None, None, cancels=run)
-    stop.click(None, None, status, js="() => '<p>Stopped. What is shown stays.</p>'", api_visibility="private")
+        runs.append(run)
+    can_stop(stop, status, runs, "What is shown stays.")
     copy.click(None, None, status, js=COPY.format("say-install"), api_visibility="private")
 
 

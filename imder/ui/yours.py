@@ -34,16 +34,29 @@ from imder.data.upload import (
     template,
 )
 from imder.modality import MODALITIES, NAMES
-from imder.pipeline import Recovery, RecoveryPipeline, RecoveryRequest, RecoveryStart
+from imder.pipeline import RecoveryPipeline, RecoveryRequest
 from imder.report.blocks import DASH, Table, plain
 from imder.report.page import table_html
-from imder.ui.controls import INTERVAL, LIGHT, MODEL, Controls, good, said, settled, status_line, told_examples, trouble
+from imder.ui.controls import (
+    BEGIN,
+    LIGHT,
+    MODEL,
+    Controls,
+    can_stop,
+    good,
+    said,
+    settled,
+    status_line,
+    told_examples,
+    trouble,
+)
 from imder.ui.jobs import Jobs, Refused
-from imder.ui.messages import Message, bundle
-from imder.ui.opening import run_messages, sample_of
+from imder.ui.messages import Message
+from imder.ui.opening import sample_of
 from imder.ui.shelf import Shelf
 from imder.ui.stage import stage_component
 from imder.ui.validate import DEFAULT_DROP, BadInput, Choice, check_drop, shown, validate
+from imder.ui.watch import watched
 
 MOST_BYTES = 96 << 20
 MOST_AGE = 3600.0
@@ -186,17 +199,7 @@ class YoursPage:
                 pipeline, clip=clip_of(upload, clip), drop=list(check_drop(drop)), sampler=sampler, steps=steps,
                 seed=seed, draws=draws, guidance=guidance,
             )  # fmt: skip
-            total = 0
-            for item, message in run_messages(pipeline, request, INTERVAL):
-                if isinstance(item, RecoveryStart):
-                    total = item.nfe_total
-                    message = bundle([panel(pipeline, request, upload), message])
-                    status = said("The first noise is drawn.")
-                elif isinstance(item, Recovery):
-                    status = good(finished(item))
-                else:
-                    status = said(f"Network evaluation {int(item.nfe[-1])} of {total}.")
-                yield message, status
+            yield from watched(pipeline, request, panel(pipeline, request, upload))
 
         try:
             yield from self.jobs.run(work)
@@ -264,18 +267,6 @@ def label_of(clip_id: str, text: str, label: float) -> str:
 def panel(pipeline: RecoveryPipeline, request: RecoveryRequest, upload: Upload) -> Message:
     """The stage's sample panel of a clip of the file."""
     return sample_of(pipeline, request) | {"synthetic": upload.synthetic}
-
-
-def finished(recovery: Recovery) -> str:
-    """A finished run in one sentence, with what is known of the file."""
-    p = {name: value for name, value in recovery.predictions.items() if value == value}
-    low, high = recovery.interval
-    told = [f"{name} {p[key]:+.2f}" for key, name in (("complete", "complete"), ("zero", "zero-filled")) if key in p]
-    label = f"; label {p['label']:+.2f}" if "label" in p else "; the file has no label"
-    return (
-        f"Done in {recovery.seconds:.2f} s, {recovery.nfe} network evaluations. Predicted from the recovered "
-        f"{p['recovered']:+.2f} (90 % interval {low:+.2f} to {high:+.2f}), {', '.join(told)}{label}."
-    )
 
 
 HEAD = ("modality", "array", "type", "shape", "frames", "padding", "NaN", "+inf", "−inf", "mean", "sd", "beyond ±5 sd")
@@ -356,7 +347,7 @@ def yours_tab(page: YoursPage, controls: Controls) -> None:
             )  # fmt: skip
         with gr.Row(elem_classes="buttons"):
             recover = gr.Button("Recover", variant="primary", elem_id="your-recover")
-            stop = gr.Button("Stop", elem_id="your-stop")
+            stop = gr.Button("Stop", interactive=False, elem_id="your-stop")
         stage = stage_component(name=STAGE)
         layout = gr.HTML(elem_classes=["report", "layout"], elem_id="your-layout")
         followed = gr.Textbox(visible=False)
@@ -367,9 +358,9 @@ def yours_tab(page: YoursPage, controls: Controls) -> None:
     clip.input(page.show, [*pair, clip, drop, word], [stage, status], **LIGHT, trigger_mode="always_last")
     drop.input(page.show, [*pair, clip, drop, word], [stage, status], **LIGHT, trigger_mode="always_last")
     settings = controls.choice[list(Choice.__annotations__).index("sampler") :]
+    recover.click(None, None, stop, js=BEGIN, api_visibility="private")
     run = recover.click(
         page.play, [*pair, clip, drop, *settings, word], [stage, status], show_progress="minimal",
         show_progress_on=status, trigger_mode="once", preprocess=False, api_visibility="private", **MODEL,
     )  # fmt: skip
-    stop.click(None, None, None, cancels=run)
-    stop.click(None, None, status, js="() => '<p>Stopped. The picture stays as it is.</p>'", api_visibility="private")
+    can_stop(stop, status, [run], "The picture stays as it is.")

@@ -16,9 +16,9 @@ from imder.compare import Outcome
 from imder.data.clip import Clip
 from imder.modality import NAMES
 from imder.ui.messages import Message, Names, number, readable
+from imder.ui.stage import joined
 
 HERE = Path(__file__).parent
-STAGE = HERE.parent / "stage"
 MOST_WORDS = 60
 
 
@@ -26,9 +26,9 @@ def players_component(value: Message | None = None, **options: Any) -> gr.HTML:
     """The players as an output component; never pass it as an input."""
     return gr.HTML(
         value=value,
-        html_template=(HERE / "players.html").read_text(encoding="utf-8"),
-        css_template=(HERE / "players.css").read_text(encoding="utf-8"),
-        js_on_load="\n".join(path.read_text(encoding="utf-8") for path in (STAGE / "face.js", HERE / "players.js")),
+        html_template=joined("players.html", folder=HERE),
+        css_template=joined("face.css", "players.css", folder=HERE),
+        js_on_load=joined("face.js", "players.js", folder=HERE),
         apply_default_css=False,
         **{"elem_id": "players-holder", **options},
     )

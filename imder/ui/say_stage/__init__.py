@@ -11,17 +11,18 @@ from typing import Any
 
 import gradio as gr
 
+from imder.ui.stage import joined
+
 HERE = Path(__file__).parent
-FACE = HERE.parent / "stage" / "face.js"
 
 
 def say_stage(value: dict[str, Any] | None = None, **options: Any) -> gr.HTML:
     """The component; `value` is a message of `imder.ui.say.said_message`. Never pass it as an input."""
     return gr.HTML(
         value=value,
-        html_template=(HERE / "say.html").read_text(encoding="utf-8"),
-        css_template=(HERE / "say.css").read_text(encoding="utf-8"),
-        js_on_load="\n".join(path.read_text(encoding="utf-8") for path in (FACE, HERE / "say.js")),
+        html_template=joined("say.html", folder=HERE),
+        css_template=joined("face.css", "say.css", folder=HERE),
+        js_on_load=joined("face.js", "say.js", folder=HERE),
         apply_default_css=False,
         **{"elem_id": "say-holder", **options},
     )

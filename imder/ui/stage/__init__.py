@@ -19,12 +19,14 @@ import gradio as gr
 HERE = Path(__file__).parent
 
 
+def joined(*names: str, folder: Path = HERE) -> str:
+    """Files of the folder as one text; `face.js` and `face.css`, which every component with a face needs, are here."""
+    return "\n".join(((HERE if name.startswith("face.") else folder) / name).read_text("utf-8") for name in names)
+
+
 def parts(name: str = "stage") -> dict[str, str]:
     """html, css and js of a stage whose element has the id `name`."""
-    html, css, *scripts = (
-        (HERE / file).read_text(encoding="utf-8") for file in ("stage.html", "stage.css", "face.js", "stage.js")
-    )
-    js = "\n".join(scripts)
+    html, css, js = (joined(*files) for files in (("stage.html",), ("face.css", "stage.css"), ("face.js", "stage.js")))
     return {
         "html": html.replace('id="stage"', f'id="{name}"', 1),
         "css": css.replace("#stage", f"#{name}"),
