@@ -23,6 +23,7 @@ from imder.data import FeatureSet
 from imder.data.clip import Batch, Clip, collate
 from imder.evaluation.evaluate import encode_clips, fitted_fills
 from imder.modality import MODALITIES, NAMES, PATTERNS, missing, to_mask
+from imder.model import ModelConfig
 from imder.pipeline import Arrays, Recovery, RecoveryChunk, RecoveryPipeline, RecoveryRequest, RecoveryStart
 from imder.samplers import SAMPLERS, get_sampler
 
@@ -43,6 +44,11 @@ PRESETS = {
     "official": "as published (the authors' code)",
     "corrected": "corrected (this project)",
     "paper": "as written (the paper's equations)",
+}
+#: What each takes by its own sampler and steps: evaluations of a modality and draw.
+PRESET_EVALUATIONS = {
+    name: get_sampler(config.sampler).evaluations(config.steps)
+    for name, config in ((name, ModelConfig.from_preset(name, dict.fromkeys(MODALITIES, 1))) for name in PRESETS)
 }
 FILLS = {"zero": "zero fill", "mean": "mean fill", "knn": "nearest neighbours", "ridge": "ridge regression"}
 #: What of voice and face is shown over the frames: (title, the names it has in data sets).
@@ -220,7 +226,7 @@ def cost(pipeline: RecoveryPipeline, request: RecoveryRequest, what: str) -> int
         "patterns": 9 * path,
         "guidance": sum(1 if w in (0, 1) else 2 for w in WEIGHTS) * count * path,
         "samplers": sum(SAMPLERS[name].evaluations(n) for name, n in (REFERENCE, *TRIALS)) * count,
-        "presets": 610 * count,
+        "presets": sum(PRESET_EVALUATIONS.values()) * count,
         "methods": count * path,
         "fan": count * path,
     }[what]
@@ -320,17 +326,12 @@ class Fills:
         self.pipeline = pipeline
         self._fitted: dict[str, Callable[[Latents, tuple[str, ...], Tensor], Latents]] | None = None
 
-    def prepare(self) -> Iterator[float]:
-        """Reads the training clips and yields the share that is done, then encodes them; the second time nothing."""
-        if self._fitted is not None:
-            return
-        model, data, standardiser = self.pipeline.model, self.pipeline.data, self.pipeline.run.standardiser
-        clips, parts = data.split("train"), []
-        for first in range(0, len(clips), 200):
-            parts.append([clips[i] for i in range(first, min(first + 200, len(clips)))])
-            yield first / len(clips)
-        train = encode_clips(model, standardiser, [clip for part in parts for clip in part])
-        self._fitted = fitted_fills(model, standardiser, data, train)
+    def prepare(self) -> None:
+        """Encodes the training clips that lack nothing; the second time does nothing."""
+        if self._fitted is None:
+            model, data, standardiser = self.pipeline.model, self.pipeline.data, self.pipeline.run.standardiser
+            train = encode_clips(model, standardiser, data.complete("train"))
+            self._fitted = fitted_fills(model, standardiser, data, train)
 
     def outcome(self, method: str, request: RecoveryRequest) -> Outcome:
         """One fill's answer; its features are read out of the latents as a draw's are."""
@@ -380,8 +381,8 @@ def methods(
         note = "they are fitted on a training split, and this data set has none"
         yield Outcome("Fills", request.available, float("nan"), request.clip.label, note=note)
         return
-    for part in fills.prepare():
-        yield Progress("fills: reading the training clips", part)
+    yield Progress("fills: reading the training clips", 0.0)
+    fills.prepare()
     for method in FILLS:
         yield Progress(FILLS[method], 0.0)
         yield fills.outcome(method, request)

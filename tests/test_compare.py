@@ -156,9 +156,10 @@ def test_a_baseline_of_other_widths_says_so(request_) -> None:
 
 def test_fills_zero_and_mean_are_what_they_say(pipeline, request_) -> None:
     fills = compare.Fills(pipeline)
-    shares = list(fills.prepare())
-    assert shares == sorted(shares)
-    assert list(fills.prepare()) == []  # they are kept
+    fills.prepare()
+    fitted = fills._fitted
+    fills.prepare()
+    assert fills._fitted is fitted
     start = next(iter(pipeline.stream(request_)))
     zero, mean = fills.outcome("zero", request_), fills.outcome("mean", request_)
     assert zero.prediction == pytest.approx(start.predictions["zero"], abs=1e-4)
@@ -167,6 +168,17 @@ def test_fills_zero_and_mean_are_what_they_say(pipeline, request_) -> None:
         assert mean.feature_error[k] == pytest.approx(float((start.truth[k] ** 2).mean()), rel=0.02)
         assert mean.readable[k].shape == request_.clip.features[k].shape
     assert zero.interval is None
+
+
+def test_fills_learn_from_clips_that_lack_nothing(pipeline) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"stand-ins of {name} were read")
+
+    clips = {name: pipeline.data.complete(name)[:40] for name in ("train", "valid")}
+    data = SimpleNamespace(splits=tuple(clips), complete=clips.get, split=refuse)
+    fills = compare.Fills(SimpleNamespace(model=pipeline.model, run=pipeline.run, data=data))
+    fills.prepare()
+    assert set(fills._fitted) == {"zero", "mean", "knn", "ridge"}
 
 
 def test_without_a_training_split_the_fills_say_so(pipeline, request_) -> None:

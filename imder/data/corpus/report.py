@@ -118,7 +118,7 @@ def exchangeability(data: FeatureSet) -> dict[str, dict[str, float]]:
     and what exact draws give.
     """
     out = {}
-    train = data.split("train")
+    train = data.complete("train")
     for k in ("audio", "vision"):
         rows = np.concatenate([clip.features[k] for clip in train])
         mean, std = rows.mean(0), np.maximum(rows.std(0), 1e-6)
@@ -145,7 +145,7 @@ def exchangeability(data: FeatureSet) -> dict[str, dict[str, float]]:
 
 def measure(data: FeatureSet) -> str:
     """The measured tables, in Markdown; every reader is fitted on the training split and scored on the test split."""
-    train, test = list(data.split("train")), list(data.split("test"))
+    train, test = data.complete("train"), data.complete("test")
     lines = ["Sentiment read linearly (ridge on features averaged over time; correlation with the label):", ""]
     read = sentiment_correlation(train, test)
     lines += ["| " + " | ".join(read) + " |", "|" + "---|" * len(read)]
