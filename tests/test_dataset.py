@@ -11,7 +11,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from imder.data import Clip, FeatureSet, Standardiser, Word, collate, resample, write_feature_set
-from imder.data.dataset import dequantise, quantise, sound_name
+from imder.data.dataset import sound_name
+from imder.data.tensors import dequantise, quantise
 from imder.modality import MODALITIES
 
 WIDTHS = {"text": 6, "audio": 4, "vision": 3}

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from imder import fetch
 from imder.data import remote
 from imder.data.clip import Clip, Word
+from imder.data.tensors import IndexedRows, Rows, open_tensors, to_tensors
 from imder.modality import MODALITIES, ordered
 
 FORMAT = "imder-features/1"
@@ -31,23 +31,7 @@ SPLITS = ("train", "valid", "test")
 BUNDLED = Path(__file__).parents[2] / "assets" / "corpus"
 STORAGE = ("float32", "float16", "uint8")
 
-_FLOATS = {"F32", "F16"}
 _ROWS_A_CHECK = 1 << 16
-
-
-def quantise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(..., F) to uint8 with scale (F,) and offset (F,), so that x is about q * scale + offset."""
-    flat = np.asarray(x, dtype=np.float64).reshape(-1, x.shape[-1])
-    offset = flat.min(axis=0)
-    scale = (flat.max(axis=0) - offset) / 255
-    q = np.rint((flat - offset) / np.where(scale > 0, scale, 1))
-    q = np.ascontiguousarray(q, dtype=np.uint8)  # whatever the order of x: it is stored as it lies in memory
-    return q.reshape(x.shape), scale.astype(np.float32), offset.astype(np.float32)
-
-
-def dequantise(q: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """The float32 values of `quantise`."""
-    return q.astype(np.float32) * scale + offset
 
 
 def sound_name(clip_id: str) -> str:
@@ -181,13 +165,6 @@ def _swap(stage: Path, target: Path) -> None:
     shutil.rmtree(old)
 
 
-def _store(name: str, x: np.ndarray, kind: str) -> dict[str, np.ndarray]:
-    if kind == "uint8":
-        q, scale, offset = quantise(x)
-        return {name: q, f"{name}.scale": scale, f"{name}.offset": offset}
-    return {name: np.ascontiguousarray(x, dtype=kind)}
-
-
 def _split_tensors(clips: Sequence[Clip], kinds: Mapping[str, str], compact_text: bool) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     for k in MODALITIES:
@@ -200,16 +177,16 @@ def _split_tensors(clips: Sequence[Clip], kinds: Mapping[str, str], compact_text
             first: dict[bytes, int] = {}
             index = np.array([first.setdefault(row.tobytes(), len(first)) for row in rows], dtype=np.int32)
             _, at = np.unique(index, return_index=True)
-            tensors |= _store("text.words", rows[at], kinds[k]) | {"text.index": index}
+            tensors |= to_tensors("text.words", rows[at], kinds[k]) | {"text.index": index}
         else:
-            tensors |= _store(k, rows, kinds[k])
+            tensors |= to_tensors(k, rows, kinds[k])
     return tensors
 
 
 def _redraw_tensors(redraws: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     for k in next(iter(redraws.values())):
-        tensors |= _store(k, np.stack([draws[k] for draws in redraws.values()]), "uint8")  # (clips, N, L, F)
+        tensors |= to_tensors(k, np.stack([draws[k] for draws in redraws.values()]), "uint8")  # (clips, N, L, F)
     return tensors
 
 
@@ -376,8 +353,8 @@ class FeatureSet:
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise ValueError(f"{path}: expected a list of words")
         path = path.with_suffix(".safetensors")
-        with _open_tensors(path) as handle:
-            vectors = _Rows(handle, "vectors", path)[:]
+        with open_tensors(path) as handle:
+            vectors = Rows(handle, "vectors", path)[:]
         if vectors.shape != (len(words), self.feature_dims["text"]):
             wanted = (len(words), self.feature_dims["text"])
             raise ValueError(f"{path}: vectors have shape {vectors.shape}; {wanted} fits the words and the text width")
@@ -385,13 +362,13 @@ class FeatureSet:
             raise ValueError(f"{path}: vectors hold values that are not finite")
         return words, vectors
 
-    def _open_redraws(self) -> dict[str, _Rows]:
+    def _open_redraws(self) -> dict[str, Rows]:
         path = self.folder / "redraws.safetensors"
         for clip_id in self.redraw_ids:
             if clip_id not in self._places:
                 raise ValueError(f"{self.folder / 'data.json'}: redraws name the clip {clip_id!r}, which is not there")
-        handle = _open_tensors(path)
-        rows = {k: _Rows(handle, k, path, rank=4) for k in ("audio", "vision")}
+        handle = open_tensors(path)
+        rows = {k: Rows(handle, k, path, rank=4) for k in ("audio", "vision")}
         for k, stored in rows.items():
             if stored.shape[0] != len(self.redraw_ids) or stored.shape[-1] != self.feature_dims[k]:
                 raise ValueError(
@@ -416,16 +393,16 @@ class SplitClips(Sequence[Clip]):
             _check_record(record, f"{where}[{i}]", label_range) for i, record in enumerate(records)
         ]
         path = folder / f"{split}.safetensors"
-        handle = _open_tensors(path)
+        handle = open_tensors(path)
         known = {f"{k}{tail}" for k in (*MODALITIES, "text.words") for tail in ("", ".scale", ".offset")}
         for tensor in handle.keys():  # noqa: SIM118 (a safetensors handle is no dict)
             if tensor not in known | {"text.index"}:
                 raise ValueError(f"{path}: tensor {tensor!r} is not known in a data set")
-        self.rows: dict[str, _Rows | _IndexedRows] = {}
+        self.rows: dict[str, Rows | IndexedRows] = {}
         self.starts: dict[str, np.ndarray] = {}
         for k in MODALITIES:
             compact = k == "text" and "text.index" in handle.keys()  # noqa: SIM118
-            self.rows[k] = _IndexedRows(handle, k, path) if compact else _Rows(handle, k, path)
+            self.rows[k] = IndexedRows(handle, k, path) if compact else Rows(handle, k, path)
             self.starts[k] = np.cumsum([0, *(record["lengths"][k] for record in self.records)])
             stored, wanted = self.rows[k].shape[0], int(self.starts[k][-1])
             if stored != wanted:
@@ -437,8 +414,8 @@ class SplitClips(Sequence[Clip]):
         total = int(self.starts[k][-1])
         for first in range(0, total, _ROWS_A_CHECK):
             rows = self.rows[k]
-            if total > _ROWS_A_CHECK and isinstance(rows, _Rows):
-                rows = _Rows(_open_tensors(path), k, path)  # a mapping of its own: what is read does not stay in memory
+            if total > _ROWS_A_CHECK and isinstance(rows, Rows):
+                rows = Rows(open_tensors(path), k, path)  # a mapping of its own: what is read does not stay in memory
             bad = ~np.isfinite(rows[first : min(first + _ROWS_A_CHECK, total)]).all(axis=1)
             if bad.any():
                 at = int(np.searchsorted(self.starts[k], first + int(bad.argmax()), side="right")) - 1
@@ -475,74 +452,6 @@ class SplitClips(Sequence[Clip]):
 
     def __iter__(self) -> Iterator[Clip]:
         return (self[i] for i in range(len(self)))
-
-
-class _Rows:
-    """A stored tensor (rows, ..., F), float or quantised, sliced along its first axis as float32."""
-
-    def __init__(self, handle: Any, name: str, path: Path, rank: int = 2) -> None:
-        names = set(handle.keys())
-        if name not in names:
-            raise ValueError(f"{path}: tensor {name!r} is missing")
-        self.stored = handle.get_slice(name)
-        self.shape: tuple[int, ...] = tuple(self.stored.get_shape())
-        if len(self.shape) != rank or 0 in self.shape:
-            raise ValueError(f"{path}: {name} has shape {self.shape}; expected {rank} axes, none of them empty")
-        kind = self.stored.get_dtype()
-        self.affine: tuple[np.ndarray, np.ndarray] | None = None
-        if kind == "U8":
-            self.affine = (
-                self._companion(handle, f"{name}.scale", path),
-                self._companion(handle, f"{name}.offset", path),
-            )
-        elif kind not in _FLOATS:
-            raise ValueError(f"{path}: {name} is stored as {kind}; allowed: F32, F16, or U8 with scale and offset")
-
-    def _companion(self, handle: Any, name: str, path: Path) -> np.ndarray:
-        if name not in handle.keys():  # noqa: SIM118
-            raise ValueError(f"{path}: tensor {name!r} is missing; uint8 features need their scale and offset")
-        stored = handle.get_slice(name)
-        if stored.get_dtype() not in _FLOATS or stored.get_shape() != [self.shape[-1]]:
-            raise ValueError(
-                f"{path}: {name} is {stored.get_dtype()} {tuple(stored.get_shape())}; "
-                f"expected a float for each of {self.shape[-1]} features"
-            )
-        values = np.asarray(stored[:], dtype=np.float32)
-        if not np.isfinite(values).all():
-            raise ValueError(f"{path}: {name} holds values that are not finite")
-        return values
-
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        x = self.stored[rows]
-        return np.asarray(x, dtype=np.float32) if self.affine is None else dequantise(x, *self.affine)
-
-
-class _IndexedRows:
-    """Text stored once a word: frame i is row index[i] of the words."""
-
-    def __init__(self, handle: Any, k: str, path: Path) -> None:
-        self.words = _Rows(handle, f"{k}.words", path)[:]
-        index = handle.get_slice(f"{k}.index")
-        if index.get_dtype() != "I32" or len(index.get_shape()) != 1:
-            raise ValueError(
-                f"{path}: {k}.index is {index.get_dtype()} {tuple(index.get_shape())}; expected I32 of one axis"
-            )
-        self.index = index[:]
-        if self.index.size and not (self.index.min() >= 0 and self.index.max() < len(self.words)):
-            raise ValueError(f"{path}: {k}.index points outside the {len(self.words)} stored words")
-        self.shape = (len(self.index), self.words.shape[1])
-
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        return self.words[self.index[rows]]
-
-
-def _open_tensors(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="numpy")
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; a data set has one tensor file a split") from None
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({str(error).splitlines()[0]})") from None
 
 
 def _read_json(path: Path) -> Any:
