@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from imder import fetch
 from imder.data.tokens import clip_named, left_aligned, mask_spans, stacked
@@ -236,10 +238,10 @@ def open_encoder(source: str | Path) -> Encoder:
     path = Path(source)
     if str(source) == MINILM:
         return _minilm()
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike path.is_dir(), which raises for a name that is too long
         inner = path / FOLDER
         return _opened(inner if inner.is_dir() and not (path / "config.json").exists() else path, path.resolve().name)
-    if path.exists():
+    if os.path.exists(path):
         raise ValueError(f"{path}: is a file; an encoder is a folder as transformers saves one")
     if fetch.repository(str(source)) is None:
         raise ValueError(f"{str(source)[:100]!r}: no such encoder; allowed: a folder, {MINILM}, owner/name[@revision]")
@@ -297,25 +299,30 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def _shapes(files: Sequence[Path]) -> dict[str, list[int]]:
+    """The shapes of the tensors in safetensors files; ValueError for one that is not whole."""
+    shapes = {}
+    for path in files:
+        try:
+            with safe_open(path, framework="numpy") as handle:
+                shapes |= {key: handle.get_slice(key).get_shape() for key in handle.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path}: not a whole safetensors file ({_line(error)})") from None
+    return shapes
+
+
 def _check_files(folder: Path) -> None:
     _config(folder)
-    weight_files(folder)
+    _shapes(weight_files(folder))
 
 
 def _opened(folder: Path, name: str, notice: str | None = None) -> Encoder:
     config, files = _config(folder), weight_files(folder)
-    from safetensors import SafetensorError, safe_open
-
+    shapes = _shapes(files)
     digest = hashlib.sha256(hashlib.sha256((folder / "config.json").read_bytes()).digest())
-    shapes = {}
-    try:
-        for path in files:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-            with safe_open(path, framework="numpy") as handle:
-                shapes |= {key: handle.get_slice(key).get_shape() for key in handle.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({_line(error)})") from None
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     # what config.json claims is compared before anything so large is made
     layers = config.get("num_hidden_layers", 12)
     if len(shapes) < 10 * layers:
