@@ -225,7 +225,7 @@ def _fitted(
 
 
 def probe(data: FeatureSet) -> dict[str, float]:
-    """What a linear reader of the text's mean over frames, fitted on the training clips, reaches on the validation ones."""
+    """What a linear reader of the text's mean over frames, fitted on the training clips, reaches on validation ones."""
     x, y = {}, {}
     for split in ("train", "valid"):
         clips = data.complete(split)
