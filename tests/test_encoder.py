@@ -24,11 +24,11 @@ from imder.__main__ import main
 from imder.data import FeatureSet, write_feature_set
 from imder.data.convert import convert
 from imder.data.encode import encode
-from imder.data.encoder import Encoder, open_encoder
+from imder.data.encoder import Encoder, open_encoder, recorded_encoder
 from imder.data.export import export_mmsa
-from imder.data.frames import pieces_of
+from imder.data.frames import read_texts
 from imder.data.hidden import BLOCK, HiddenStates
-from imder.data.sentence import missing_encoder
+from imder.data.sentence import Sentences, missing_encoder, sentences
 from imder.data.tokens import mask_spans, stacked, token_ids
 
 pytest.importorskip("transformers", reason="transformers is in requirements-extract.txt")
@@ -415,7 +415,7 @@ def test_a_files_ids_become_features_and_stay(file, tiny, tmp_path):
     data, said = convert(file, tmp_path / "set", encoder=tiny, cache=tmp_path / "cache")
     tree = pickle.loads(file.read_bytes())
     assert data.feature_dims == {"text": 16, "audio": 5, "vision": 4}
-    assert data.encoder == {"name": "tiny", "fingerprint": tiny.fingerprint}
+    assert data.encoder == {"name": "tiny", "fingerprint": tiny.fingerprint, "frames": "ids"}
     assert f"text: hidden states of tiny ({tiny.fingerprint}) from the file's token ids" in said
     assert f"the last hidden states of tiny ({tiny.fingerprint})" in (tmp_path / "set" / "README.md").read_text()
     for split in data.splits:
@@ -495,8 +495,9 @@ def test_texts_are_pieces_where_nothing_lays_them(tmp_path, tiny):
 @needs_minilm
 def test_the_bundled_words_are_laid_by_their_timings(tmp_path):
     bundled, encoder = FeatureSet.open("bundled"), open_encoder("minilm")
-    pieces, said = pieces_of(bundled, encoder)
-    assert said == ["text: words laid on the frames by their timings, a word the mean of its pieces"]
+    reading = read_texts(bundled, encoder)
+    assert (reading.frames, len(reading.said)) == ("timed", 1)
+    pieces = reading.pieces
     from imder.data.corpus.language import owners
 
     part = bundled.split("test")
@@ -512,14 +513,67 @@ def test_the_bundled_words_are_laid_by_their_timings(tmp_path):
 @needs_minilm
 def test_real_word_aligned_data_has_a_frame_a_word(shared, tmp_path):
     data, _ = convert(shared / "data" / "mosi_word229.npz", tmp_path / "set")
-    pieces, said = pieces_of(data, open_encoder("minilm"))
-    assert said[0] == "text: a frame a word, the mean of its pieces"
-    assert all(len(part.frame[i]) == clip.lengths["text"] for part, clip, i in _first(pieces, data))
+    reading = read_texts(data, open_encoder("minilm"))
+    assert reading.frames == "words"
+    for split, pieces in reading.pieces.items():
+        lengths = [record["lengths"]["text"] for record in data.split(split).records]
+        assert [len(frame) for frame in pieces.frame] == lengths
 
 
-def _first(pieces, data):
-    return [(pieces[split], data.split(split)[i], i) for split in data.splits for i in range(5)]
+# -- a sentence of one's own ------------------------------------------------------------------------------------------
 
+
+@needs_minilm
+def test_a_sentence_is_encoded_for_a_set_whose_words_are_timed(tmp_path, capsys):
+    bundled = FeatureSet.open("bundled")
+    clips = {"train": bundled.split("train")[:40], "test": bundled.split("test")[:10]}
+    label = {"name": "sentiment", "range": [-3, 3]}
+    names = {k: bundled.feature_names[k] for k in ("audio", "vision")}
+    small = write_feature_set(tmp_path / "small", clips, name="s", title="S", label=label, feature_names=names)
+    data, _ = encode(small, open_encoder("minilm"), tmp_path / "set", cache=tmp_path / "cache")
+    clip = data.split("test")[3]
+    said = sentences(data).say(clip.text)
+    assert said.known
+    np.testing.assert_allclose(said.clip.features["text"], clip.features["text"], atol=1e-5)
+    assert [word.start for word in said.clip.words] == [word.start for word in clip.words]
+    words = ["data", "extract", "--text", "The music was lovely.", "--data", str(tmp_path / "set")]
+    assert main([*words, "--out", str(tmp_path / "own.npz")]) == 0
+    assert "on 50 frames" in capsys.readouterr().out
+    with np.load(tmp_path / "own.npz") as made:
+        assert made["text"].shape == (1, 50, 384)
+    record = data.encoder | {"fingerprint": "0" * 16}
+    with pytest.raises(ValueError, match="which is not found here; --encoder E names its folder"):
+        recorded_encoder(record, data.folder)
+
+
+def test_a_sentence_is_encoded_by_its_words_or_pieces_elsewhere(tmp_path, tiny, folder):
+    texts = ["one two", "says three four five", "naive abc"]
+    for how, lengths in (("words", [2, 4, 2]), ("pieces", [9, 9, 9])):
+        clips = [
+            replace(make_clip(i, (n, n, n)), text=text, words=())
+            for i, (text, n) in enumerate(zip(texts, lengths, strict=True))
+        ]
+        label = {"name": "sentiment", "range": [-3, 3]}
+        plain = write_feature_set(tmp_path / f"{how} plain", {"train": clips}, name=how, title="X", label=label)
+        data, _ = encode(plain, tiny, tmp_path / how, cache=tmp_path / "cache")
+        assert data.encoder["frames"] == how
+        with pytest.raises(ValueError, match="which is not found here"):
+            sentences(data)
+        knows = Sentences(data, tiny)
+        for clip in data.split("train"):
+            said = knows.say(clip.text)
+            np.testing.assert_allclose(said.clip.features["text"], clip.features["text"], atol=1e-5)
+            assert (said.clip.seconds, said.clip.words, said.distance < 1e-3) == (None, (), True)
+        words = ["data", "extract", "--text", "one says two", "--data", str(tmp_path / how), "--encoder", str(folder)]
+        assert main([*words, "--out", str(tmp_path / "own.npz")]) == 0
+        with np.load(tmp_path / "own.npz") as made:
+            assert made["text"].shape == (1, 3 if how == "words" else 5, 16)
+    other = opened(tmp_path / "other", layers=1)
+    with pytest.raises(ValueError, match=r"encoder: other \(\w+\) is not the one of 'pieces', which is tiny"):
+        Sentences(data, other)
+
+
+# -- bad ids ----------------------------------------------------------------------------------------------------------
 
 BAD_IDS = {
     "ids outside": (lambda x: x.__setitem__((0, 0, 1), 60), "has the token id 60; tiny knows 0 to 59"),

@@ -19,7 +19,7 @@ from imder.__main__ import main
 from imder.data import Clip, FeatureSet, write_feature_set
 from imder.data.encode import encode
 from imder.data.encoder import Encoder, open_encoder
-from imder.data.frames import pieces_of
+from imder.data.frames import read_texts
 from imder.data.remote import files_of
 from imder.training import tune as tuning
 from imder.training.checkpoint import Checkpoints
@@ -92,6 +92,7 @@ def test_it_learns_and_leaves_a_set_with_its_encoder(once, data, encoder):
         "after": probe(made),
     }
     assert (made.feature_dims["text"], made.encoder["name"]) == (16, "tiny, tuned on scores")
+    assert made.encoder["frames"] == "words"
     assert made.encoder["tuned"] == {"data": "scores", "fingerprint": data.fingerprint, "encoder": encoder.record}
     assert "have seen the training labels" in (once / "out" / "README.md").read_text()
     assert sorted(path.name for path in once.iterdir() if path.name != "base") == ["cache", "out"]
@@ -183,7 +184,7 @@ def test_an_interrupted_tuning_goes_on_to_the_same_bits(once, data, encoder, tmp
 def test_the_text_that_it_learns_on_is_that_of_the_set(tmp_path, encoder, unaligned):
     made, _ = encode(make_set(tmp_path / "set", unaligned=unaligned), encoder, tmp_path / "base", cache=tmp_path / "c")
     bench = Bench(made, SHORT, {}, tmp_path)
-    texts = Texts.of(bench, "train", pieces_of(made, encoder)[0]["train"])
+    texts = Texts.of(bench, "train", read_texts(made, encoder).pieces["train"])
     rows = torch.tensor([3, 0, 17])
     features, valid, _ = bench.features["train"].rows(rows)
     live = bench.standardiser.forward("text", texts.features(encoder.model, rows, valid.shape[1])) * valid[..., None]

@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument("--text", metavar="SENTENCE", help="its words")
     action.add_argument("--label", type=float, help="its sentiment, if it is known")
     action.add_argument("--data", default="bundled", metavar="PATH", help="whose features (default: %(default)s)")
+    action.add_argument("--encoder", metavar="E", help="the encoder of its text, where the data set does not find it")
     action.add_argument("--out", type=Path, required=True, metavar="CLIP.npz", help="the file to write")
 
     action = actions.add_parser("export", help="a data set in a layout of the field")
@@ -176,12 +177,15 @@ def _extract(args: argparse.Namespace) -> int:
     data = FeatureSet.open(args.data)
     if args.out.suffix != ".npz":
         raise ValueError(f"out: {args.out.name} is not allowed; a name that ends in .npz is")
-    found = extract(data, audio=args.audio, face=args.face, text=args.text, label=args.label, name=args.out.stem)
+    encoder = open_encoder(args.encoder) if args.encoder else None
+    given = {"audio": args.audio, "face": args.face, "text": args.text, "label": args.label}
+    found = extract(data, **given, name=args.out.stem, encoder=encoder)
     partial = args.out.with_name(f".{args.out.name}.partial")
     partial.write_bytes(template(found.clip, synthetic=False))
     partial.replace(args.out)
     there = [NAMES[k] for k in MODALITIES if k not in found.clip.absent]
-    print(f"{args.out}: {' and '.join(there)} of {found.clip.seconds:g} s on {len(found.clip.features['text'])} frames")
+    lasts = f" of {found.clip.seconds:g} s" if found.clip.seconds is not None else ""
+    print(f"{args.out}: {' and '.join(there)}{lasts} on {len(found.clip.features['text'])} frames")
     for sentence in found.said:
         print(f"- {sentence}")
     print("Open it on the page Your data.")

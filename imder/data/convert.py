@@ -106,7 +106,7 @@ def convert(
         note = f"Converted from {shown}."
         if classes := found.label.get("classes"):
             note += f" The label is one of {len(classes)} classes, not a sentiment."
-        made = {} if encoder is None else {"encoder": encoder.record}
+        made = {} if encoder is None else {"encoder": encoder.record | {"frames": "ids"}}
         note += encoder.said if encoder else ""
         header = set_header(widths, name=name, title=title or name, label=found.label, note=note) | made
         (stage / "data.json").write_text(data_json(header, records), encoding="utf-8")

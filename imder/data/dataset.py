@@ -530,6 +530,10 @@ def _encoder(info: dict[str, Any], where: str) -> dict[str, Any] | None:
         _field(made, key, str, f"{where}: encoder")
     if not re.fullmatch(r"[0-9a-f]{16}", made["fingerprint"]):
         raise ValueError(f"{where}: the encoder's fingerprint is {made['fingerprint'][:40]!r}; 16 hex digits are one")
+    if made.get("frames", "ids") not in ("ids", "timed", "words", "pieces"):
+        raise ValueError(
+            f"{where}: the encoder's frames are {str(made['frames'])[:40]!r}; ids, timed, words, pieces are"
+        )
     if "tuned" in made:
         _field(made, "tuned", dict, f"{where}: encoder")
     return made

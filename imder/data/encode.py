@@ -16,7 +16,7 @@ from safetensors.numpy import save
 from imder.card import split_card
 from imder.data.dataset import FeatureSet, data_json, staged_set
 from imder.data.encoder import Encoder, said_of
-from imder.data.frames import Pieces, pieces_of
+from imder.data.frames import Pieces, read_texts
 from imder.data.hidden import HiddenStates, Told
 from imder.data.layouts import Part, Source
 from imder.data.sentence import bare
@@ -107,7 +107,8 @@ def encode(
     cache: where hidden states are kept (default: `hidden.cache_folder`). tuned: on what the encoder was tuned, which
     the set then says. beside: writes more files of a data set into the staged folder. Raises ValueError.
     """
-    pieces, said = pieces_of(data, encoder)
+    reading = read_texts(data, encoder)
+    pieces, said = reading.pieces, list(reading.said)
     states = {split: HiddenStates(encoder, part.ids, cache) for split, part in pieces.items()}
     for split, part in pieces.items():
         for i in np.flatnonzero(part.empty).tolist():
@@ -132,7 +133,7 @@ def encode(
         kept_ids = {split: data.tokens(split) for split in data.splits}
         if all(ids is not None for ids in kept_ids.values()):
             write_tokens(stage, kept_ids)
-        elif said[0].startswith("text: a frame a piece"):
+        elif reading.frames == "pieces":
             write_tokens(stage, {split: part.ids for split, part in pieces.items()})
         _copy_rest(data, stage)
         said += _vocabulary(data, pieces, states, stage)
@@ -140,7 +141,7 @@ def encode(
         header = {key: value for key, value in info.items() if key not in ("splits", "encoder")}
         header["note"] = _note(data) + encoder.said
         header["feature_names"]["text"] = [f"text_{i}" for i in range(encoder.width)]
-        header["encoder"] = encoder.record | ({"tuned": tuned} if tuned else {})
+        header["encoder"] = encoder.record | {"frames": reading.frames} | ({"tuned": tuned} if tuned else {})
         (stage / "data.json").write_text(data_json(header, records), encoding="utf-8")
         (stage / "README.md").write_text(_readme(data, header, said, tuned), encoding="utf-8")
         beside(stage)

@@ -253,6 +253,21 @@ def open_encoder(source: str | Path) -> Encoder:
     return _opened(folder, f"{repository}@{folder.name}", notice)
 
 
+def recorded_encoder(record: Mapping[str, Any], folder: Path) -> Encoder:
+    """The encoder that a data.json records: in its own folder, the package's, or the Hub's. Raises ValueError."""
+    places: list[str | Path] = [folder / FOLDER] if (folder / FOLDER).is_dir() else []
+    places += [MINILM] if find_spec(_PACKAGE) is not None else []
+    places += [record["name"]] if fetch.repository(record["name"]) is not None else []
+    for place in places:
+        found = open_encoder(place)
+        if found.fingerprint == record["fingerprint"]:
+            return found
+    raise ValueError(
+        f"the data set's text is of the encoder {record['name']!r} ({record['fingerprint']}), which is not found here; "
+        "--encoder E names its folder"
+    )
+
+
 @lru_cache(1)
 def _minilm() -> Encoder:
     spec = find_spec(_PACKAGE)

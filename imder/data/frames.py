@@ -19,7 +19,8 @@ from imder.data.encoder import Encoder
 from imder.data.tokens import left_aligned, mask_spans, stacked
 from imder.modality import MODALITIES
 
-_SAID = {
+#: What a frame of an encoded text is, as data.json records it.
+FRAMES = {
     "ids": "text: a frame a token id that the set keeps",
     "timed": "text: words laid on the frames by their timings, a word the mean of its pieces",
     "words": "text: a frame a word, the mean of its pieces",
@@ -51,8 +52,17 @@ class Pieces:
         return self.ids[:, 1].sum(axis=1) == 0
 
 
-def pieces_of(data: FeatureSet, encoder: Encoder) -> tuple[dict[str, Pieces], list[str]]:
-    """By split, from the set's token ids, else from its texts; and sentences on how. Raises ValueError."""
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """How an encoder reads a data set: its pieces by split, what a frame is (of `FRAMES`), and sentences on it."""
+
+    pieces: dict[str, Pieces]
+    frames: str
+    said: tuple[str, ...]
+
+
+def read_texts(data: FeatureSet, encoder: Encoder) -> Reading:
+    """From the set's token ids, else from its texts. Raises ValueError."""
     said = []
     if data.tokens(data.splits[0]) is not None:
         how = "ids"
@@ -76,13 +86,13 @@ def pieces_of(data: FeatureSet, encoder: Encoder) -> tuple[dict[str, Pieces], li
         elif all(record["lengths"]["text"] == len(record["text"].split()) for record in spoken):
             how = "words"
         found = {split: _of_texts(data.split(split), encoder, how, said) for split in data.splits}
-    said.insert(0, _SAID[how])
+    said.insert(0, FRAMES[how])
     if how == "pieces" and all(aligned(part.records) for part in map(data.split, data.splits)):
         said.append("text: its frames were those of voice and face, and are so no more; batches resample them to 50")
     for split, part in found.items():
         if count := int(part.empty.sum()):
             said.append(f"{split}: {count} of {len(part)} clips have no text, which is absent there")
-    return found, said
+    return Reading(found, how, tuple(said))
 
 
 def aligned(records: Sequence[dict[str, Any]]) -> bool:

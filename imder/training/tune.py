@@ -24,7 +24,7 @@ from imder.data.clip import collate
 from imder.data.dataset import FeatureSet
 from imder.data.encode import encode
 from imder.data.encoder import FOLDER, Encoder, open_encoder
-from imder.data.frames import Pieces, pieces_of
+from imder.data.frames import Pieces, read_texts
 from imder.data.hidden import Told
 from imder.model.task import figures, outcome, task_loss
 from imder.samplers import noise_seed
@@ -169,7 +169,7 @@ def _fitted(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The encoder's network after tuning, and how it went."""
     bench = Bench(base, config, {}, work)
-    pieces, _ = pieces_of(base, encoder)
+    pieces = read_texts(base, encoder).pieces
     texts = {split: Texts.of(bench, split, pieces[split]) for split in bench.clips}
     bert = copy.deepcopy(encoder.model).to(config.device)
     network = bench.model()
