@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from bert_files import opened, tiny_bert
+from fake_hub import TOKEN, FakeHub
 from safetensors.numpy import load_file
 from torch import nn
 
@@ -21,6 +22,7 @@ from imder.data.encode import encode
 from imder.data.encoder import Encoder, open_encoder
 from imder.data.frames import read_texts
 from imder.data.remote import files_of
+from imder.data.sentence import sentences
 from imder.training import tune as tuning
 from imder.training.checkpoint import Checkpoints
 from imder.training.loop import Interrupted, Job, Reporter, fit
@@ -112,6 +114,22 @@ def test_another_set_is_encoded_with_what_was_tuned(once, data, tmp_path, capsys
     assert not (tmp_path / "other" / "encoder").exists()
     assert main(["data", "info", str(once / "out")]) == 0
     assert "its text has seen the training labels" in capsys.readouterr().out
+
+
+def test_a_tuned_set_goes_to_the_hub_and_comes_back_with_its_encoder(once, tmp_path, monkeypatch):
+    with FakeHub() as hub:
+        for name, value in {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_CACHE": str(tmp_path / "hub")}.items():
+            monkeypatch.setenv(name, value)
+        for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY"):
+            monkeypatch.setenv(name, "1")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        assert main(["data", "push", str(once / "out"), "someone/scores"]) == 0
+        assert main(["data", "pull", "someone/scores", "--out", str(tmp_path / "copy")]) == 0
+    copy, made = FeatureSet.open(tmp_path / "copy"), FeatureSet.open(once / "out")
+    assert copy.fingerprint == made.fingerprint
+    assert equal(weights(tmp_path / "copy"), weights(once / "out"))
+    said = sentences(copy).say(made.split("test").records[0]["text"])
+    np.testing.assert_allclose(said.clip.features["text"], made.split("test")[0].features["text"], atol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_bits_and_the_test_labels_play_no_part(once, encoder, tmp_path):
