@@ -13,6 +13,7 @@ VERBS = {
         "convert a feature file, say what a data set holds, publish and pull it, build the bundled corpus",
     ),
     "train": ("imder.training.cli", "train a model; the same command goes on where it was interrupted"),
+    "tune": ("imder.training.tune_cli", "tune a text encoder on a data set, and encode the set with it"),
     "evaluate": ("imder.evaluation.cli", "measure a run, one row a figure"),
     "report": ("imder.report.cli", "make tables, curves and the reproduction log from stored rows"),
     "distributions": ("imder.evaluation.distributions", "recovered against real over a split, kept in one small file"),

@@ -54,7 +54,8 @@ def test_mmsas_layout(tmp_path, name, left, protocol):
     check(data, made)
     side = "left" if left else "right"
     assert any(f"audio, vision: the padding is on the {side}" in sentence for sentence in said)
-    assert "text: the valid frames are those of text_bert's mask; its token ids are not kept" in said
+    assert "text: the valid frames are those of text_bert's mask" in said
+    assert "text_bert: the token ids are kept beside the features" in said
     bound = SMALL[name].bound
     assert data.label_range == (-bound, bound)
     extra = data.split("test")[0].extra
@@ -221,7 +222,7 @@ REFUSED = {
     "fewer clips": (change("train", "audio", np.ones((3, 30, 5))), "train_text holds 24 clips"),
     "no vision": (lambda t: t["train"].pop("vision"), "train_vision is missing"),
     "vision of texts": (change("train", "vision", ["a"] * 24), "train_vision: clip number 0 is no array"),
-    "token ids alone": (lambda t: t["train"].pop("text"), "token ids .text_bert. alone"),
+    "token ids alone": (lambda t: t["train"].pop("text"), "token ids .text_bert. alone; --encoder"),
     "a length too long": (change("train", "audio_lengths", [31] * 24), "31 is not a length from 0 to 30"),
     "two names of a split": (lambda t: t.update(dev=t["valid"]), "holds both 'valid' and 'dev'"),
     "ids twice": (change("test", "id", ["a"] * 8), "'a' is there twice"),

@@ -1,8 +1,10 @@
-"""`python -m imder data`: convert a file of features, say what a data set holds, publish it, build the bundled one."""
+"""`python -m imder data`: convert, encode, describe, publish and pull data sets, and build the bundled one."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +13,20 @@ from tqdm import tqdm
 from imder.data import remote
 from imder.data.convert import convert
 from imder.data.dataset import BUNDLED, FeatureSet, sound_name
+from imder.data.encode import encode
+from imder.data.encoder import open_encoder
 from imder.data.export import export_mmsa
 from imder.data.extract import extract
+from imder.data.hidden import Told
 from imder.data.upload import template
 from imder.modality import MODALITIES, NAMES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The actions convert, extract, export, info, push, pull and build."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="convert|extract|export|info|push|pull|build")
+    """The actions convert, encode, extract, export, info, push, pull and build."""
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="convert|encode|extract|export|info|push|pull|build"
+    )
 
     action = actions.add_parser("convert", help="files of features to a data set folder")
     action.add_argument(
@@ -37,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--word-vectors", type=Path, metavar="TXT", help="a word and its vector a line (GloVe's), for files of words"
     )
     action.add_argument("--drop-faulty", action="store_true", help="leave out clips with a fault, and name them")
+    _add_encoder(action, required=False, text="text features by this BERT from the file's token ids (text_bert): ")
+
+    action = actions.add_parser("encode", help="a data set with text features by another encoder")
+    action.add_argument("path", metavar="PATH", help="a data set folder, 'bundled', or owner/name on the Hub")
+    _add_encoder(action, required=True, text="a BERT, which reads the set's token ids, else its texts: ")
+    action.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
 
     action = actions.add_parser("extract", help="a recording of yours to a clip that the page opens")
     action.add_argument("--audio", type=Path, metavar="A.wav", help="a sound of one utterance")
@@ -44,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument("--text", metavar="SENTENCE", help="its words")
     action.add_argument("--label", type=float, help="its sentiment, if it is known")
     action.add_argument("--data", default="bundled", metavar="PATH", help="whose features (default: %(default)s)")
+    action.add_argument("--encoder", metavar="E", help="the encoder of its text, where the data set does not find it")
     action.add_argument("--out", type=Path, required=True, metavar="CLIP.npz", help="the file to write")
 
     action = actions.add_parser("export", help="a data set in a layout of the field")
@@ -71,6 +85,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument("--clips", type=int, nargs=3, default=(1400, 200, 400), metavar=("TRAIN", "VALID", "TEST"))
 
 
+def _add_encoder(action: argparse.ArgumentParser, *, required: bool, text: str) -> None:
+    where = "a folder as transformers saves one, owner/name[@revision] on the Hub, or minilm (the installed package)"
+    action.add_argument("--encoder", required=required, metavar="E", help=text + where)
+    add_cache(action)
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """The option --cache."""
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="where hidden states are kept (default: ~/.cache/imder/text)"
+    )
+
+
 def main(args: argparse.Namespace) -> int:
     """Runs the action; a fault is a ValueError of one sentence."""
     try:
@@ -81,7 +108,8 @@ def main(args: argparse.Namespace) -> int:
 
 def _convert(args: argparse.Namespace) -> int:
     bounds = tuple(args.label_range) if args.label_range else None
-    with tqdm(unit="B", unit_scale=True, unit_divisor=1000, desc="read", disable=None) as bar:
+    encoder = open_encoder(args.encoder) if args.encoder else None
+    with encoding() as told, tqdm(unit="B", unit_scale=True, unit_divisor=1000, desc="read", disable=None) as bar:
         data, said = convert(
             args.files,
             args.out,
@@ -90,11 +118,42 @@ def _convert(args: argparse.Namespace) -> int:
             label_range=bounds,
             words=args.word_vectors,
             drop_faulty=args.drop_faulty,
+            encoder=encoder,
+            cache=args.cache,
             progress=bar.update,
+            told=told,
         )
     print(summary(data))
     for sentence in said:
         print(f"- {sentence}")
+    return 0
+
+
+@contextmanager
+def encoding() -> Iterator[Told]:
+    """A bar over texts that appears with the first."""
+    bars: list[tqdm] = []
+
+    def told(done: int, of: int) -> None:
+        if not bars:
+            bars.append(tqdm(total=of, unit=" texts", desc="encode", disable=None))
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield told
+    finally:
+        for bar in bars:
+            bar.close()
+
+
+def _encode(args: argparse.Namespace) -> int:
+    data, encoder = FeatureSet.open(args.path), open_encoder(args.encoder)
+    with encoding() as told:
+        made, said = encode(data, encoder, args.out, cache=args.cache, told=told)
+    print(summary(made))
+    for sentence in [encoder.notice, *said]:
+        if sentence:
+            print(f"- {sentence}")
     return 0
 
 
@@ -118,12 +177,15 @@ def _extract(args: argparse.Namespace) -> int:
     data = FeatureSet.open(args.data)
     if args.out.suffix != ".npz":
         raise ValueError(f"out: {args.out.name} is not allowed; a name that ends in .npz is")
-    found = extract(data, audio=args.audio, face=args.face, text=args.text, label=args.label, name=args.out.stem)
+    encoder = open_encoder(args.encoder) if args.encoder else None
+    given = {"audio": args.audio, "face": args.face, "text": args.text, "label": args.label}
+    found = extract(data, **given, name=args.out.stem, encoder=encoder)
     partial = args.out.with_name(f".{args.out.name}.partial")
     partial.write_bytes(template(found.clip, synthetic=False))
     partial.replace(args.out)
     there = [NAMES[k] for k in MODALITIES if k not in found.clip.absent]
-    print(f"{args.out}: {' and '.join(there)} of {found.clip.seconds:g} s on {len(found.clip.features['text'])} frames")
+    lasts = f" of {found.clip.seconds:g} s" if found.clip.seconds is not None else ""
+    print(f"{args.out}: {' and '.join(there)}{lasts} on {len(found.clip.features['text'])} frames")
     for sentence in found.said:
         print(f"- {sentence}")
     print("Open it on the page Your data.")
@@ -156,8 +218,8 @@ def _build(args: argparse.Namespace) -> int:
 
 
 _ACTIONS = {
-    "convert": _convert, "extract": _extract, "export": _export, "info": _info, "push": _push, "pull": _pull,
-    "build": _build,
+    "convert": _convert, "encode": _encode, "extract": _extract, "export": _export, "info": _info, "push": _push,
+    "pull": _pull, "build": _build,
 }  # fmt: skip
 
 
@@ -194,6 +256,12 @@ def summary(data: FeatureSet) -> str:
     )
     if with_sound:
         lines.append(f"sound   {with_sound} clips")
+    if data.encoder:
+        lines.append(f"encoder {data.encoder['name']} ({data.encoder['fingerprint']}) made the text")
+        if "tuned" in data.encoder:
+            lines.append("        tuned on this set: its text has seen the training labels")
+    if data.tokens(data.splits[0]) is not None:
+        lines.append("tokens  token ids of the texts are kept")
     if data.vocabulary:
         lines.append(f"words   {len(data.vocabulary[0])} with a vector")
     if data.redraw_ids:

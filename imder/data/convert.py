@@ -18,8 +18,12 @@ from typing import Any
 import numpy as np
 
 from imder.data.dataset import FeatureSet, data_json, set_header, staged_set
+from imder.data.encode import encoded
+from imder.data.encoder import Encoder
+from imder.data.hidden import Told
 from imder.data.layouts import ALIASES, Part, Source, read_source, source_from_arrays
 from imder.data.npz import read_npz
+from imder.data.tokens import placed, write_tokens
 from imder.modality import MODALITIES
 
 __all__ = ["Survey", "convert", "read_npz", "source_from_arrays", "survey"]
@@ -73,12 +77,16 @@ def convert(
     label_range: tuple[float, float] | None = None,
     words: str | Path | None = None,
     drop_faulty: bool = False,
+    encoder: Encoder | None = None,
+    cache: str | Path | None = None,
     progress: Progress = lambda size: None,
+    told: Told = lambda done, of: None,
 ) -> tuple[FeatureSet, list[str]]:
     """Converts a file, a file a split or a folder of those to the folder `out`.
 
     Returns the set opened, and sentences on what was changed or assumed. words: a text file of word vectors, for
-    layouts that hold words. drop_faulty: leave out clips with a fault that would otherwise be an error.
+    layouts that hold words. drop_faulty: leave out clips with a fault that would otherwise be an error. encoder: makes
+    the features of text from the file's token ids, kept in the folder `cache` (default: `hidden.cache_folder`).
     """
     files = [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
     if not files:
@@ -86,17 +94,21 @@ def convert(
     name = name or (files[0].stem if len(files) == 1 else files[0].resolve().parent.name)
     with staged_set(out) as stage:
         source = read_source(files, words=words, spill=stage)
+        if encoder is not None:
+            source = encoded(source, encoder, cache, told)
         found = survey(source, label_range=label_range, drop_faulty=drop_faulty, progress=progress)
         if found.size > (free := shutil.disk_usage(stage).free):
             raise ValueError(f"{out}: {found.size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free on the disk")
-        said = [*found.said, *_write(found, stage, progress)]
+        said = [*found.said, *_write(found, stage, progress), *_write_tokens(found, stage)]
         records = {split: list(_records(found, split)) for split in source.parts}
         widths = {k: next(iter(source.parts.values())).features[k].shape[2] for k in MODALITIES}
         shown = ", ".join(file.name for file in files)
         note = f"Converted from {shown}."
         if classes := found.label.get("classes"):
             note += f" The label is one of {len(classes)} classes, not a sentiment."
-        header = set_header(widths, name=name, title=title or name, label=found.label, note=note)
+        made = {} if encoder is None else {"encoder": encoder.record | {"frames": "ids"}}
+        note += encoder.said if encoder else ""
+        header = set_header(widths, name=name, title=title or name, label=found.label, note=note) | made
         (stage / "data.json").write_text(data_json(header, records), encoding="utf-8")
         log = "".join(f"- {sentence}\n" for sentence in said)
         text = f"# {title or name}\n\n{note} What was changed or assumed:\n\n{log or '- nothing'}\n"
@@ -173,6 +185,11 @@ def _check_ids(parts: dict[str, Part], where: str) -> None:
 def _check_widths(parts: dict[str, Part], where: str) -> None:
     first = next(iter(parts.values()))
     for part in parts.values():
+        if not part.features["text"].shape[2]:
+            raise ValueError(
+                f"{where}: {part.name} has text as token ids (text_bert) alone; --encoder E makes features of them, "
+                "where E is a BERT: a folder, owner/name of the Hub, or minilm"
+            )
         for k in MODALITIES:
             if (width := part.features[k].shape[2]) != (wanted := first.features[k].shape[2]):
                 raise ValueError(f"{where}: {part.name}_{k} has width {width}, {first.name} has {wanted}")
@@ -270,7 +287,7 @@ def _spans(
         if found := [k for k in MODALITIES if sides[k] == side]:
             said.append(f"{', '.join(found)}: the padding is on the {side}")
     if masked := [k for k in MODALITIES if any(k in part.spans and k not in part.lengths for part in parts.values())]:
-        said.append(f"{', '.join(masked)}: the valid frames are those of text_bert's mask; its token ids are not kept")
+        said.append(f"{', '.join(masked)}: the valid frames are those of text_bert's mask")
     if inferred:
         names = ", ".join(k for k in MODALITIES if any(k == other for _, other in inferred))
         said.append(f"{names}: no lengths in the file; the valid frames are those up to the last row that is not zero")
@@ -411,6 +428,23 @@ def _rows(
         if pieces:
             yield np.concatenate(pieces).astype(found.storage[k], copy=False), odd, int(some.sum())
         progress(x.nbytes)
+
+
+def _write_tokens(found: Survey, stage: Path) -> list[str]:
+    """tokens.safetensors where every split has ids that can be used; a sentence on it where any has."""
+    parts = found.source.parts
+    if all(part.tokens is None for part in parts.values()):
+        return []
+    for split, part in parts.items():
+        if not isinstance(part.tokens, np.ndarray):
+            return [f"token ids are not kept: {part.tokens or f'{split} has none'}"]
+    ids = {}
+    for split, part in parts.items():
+        kept, frames = found.kept(split), part.features["text"].shape[1]
+        spans = found.spans[split]["text"][kept]
+        ids[split] = placed(part.tokens[kept], spans[:, 0] if part.tokens.shape[2] == frames else None)
+    write_tokens(stage, ids)
+    return ["text_bert: the token ids are kept beside the features"]
 
 
 def _records(found: Survey, split: str) -> Iterator[dict[str, Any]]:

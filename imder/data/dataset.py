@@ -24,6 +24,7 @@ from imder import fetch
 from imder.data import remote
 from imder.data.clip import Clip, Word
 from imder.data.tensors import IndexedRows, Rows, open_tensors, to_tensors
+from imder.data.tokens import read_tokens
 from imder.modality import MODALITIES, ordered
 
 FORMAT = "imder-features/1"
@@ -139,7 +140,7 @@ def _check_target(target: Path) -> None:
         raise ValueError(f"{target}: is a file; a new folder, an empty one or a feature set to replace is needed")
     if not target.is_dir():
         return
-    known = {"data.json", "vocabulary.json", "README.md", "sound"}
+    known = {"data.json", "vocabulary.json", "README.md", "sound", "encoder"}
     foreign = sorted(p.name for p in target.iterdir() if p.name not in known and p.suffix != ".safetensors")
     if foreign:
         raise ValueError(f"{target}: holds {foreign[0]!r}, which is no part of a feature set; nothing was overwritten")
@@ -277,6 +278,8 @@ class FeatureSet:
                 raise ValueError(
                     f"{where}: {len(self.feature_names[k])} feature_names of {k}, its width is {self.feature_dims[k]}"
                 )
+        self.encoder = _encoder(info, where)  # which one made the text, where it is known
+        self._tokens = read_tokens(folder, {split: len(part) for split, part in self._splits.items()})
         self.vocabulary = self._read_vocabulary()
         self.redraw_ids: list[str] = list(info.get("redraws", ()))
         self._redraws = self._open_redraws() if self.redraw_ids else {}
@@ -314,6 +317,11 @@ class FeatureSet:
         """The clips of a split that lack no modality: what a recovery can be learnt from and judged on."""
         part = self.split(name)
         return [part[i] for i, record in enumerate(part.records) if not record.get("absent")]
+
+    def tokens(self, split: str) -> np.ndarray | None:
+        """Token ids of a split's texts, (N, 3, L) int32 [ids, mask, segments], where the set keeps them."""
+        self.split(split)
+        return self._tokens.get(split)
 
     def clip(self, clip_id: str) -> Clip:
         """The clip of that id, whatever its split."""
@@ -511,6 +519,24 @@ def _label_range(label: dict[str, Any], where: str) -> tuple[float, float]:
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise ValueError(f"{where}: label classes are {str(classes)[:40]}; expected a list of names")
     return float(bounds[0]), float(bounds[1])
+
+
+def _encoder(info: dict[str, Any], where: str) -> dict[str, Any] | None:
+    """Name and fingerprint of the encoder of the text, and on what it was tuned."""
+    if "encoder" not in info:
+        return None
+    made = _field(info, "encoder", dict, where)
+    for key in ("name", "fingerprint"):
+        _field(made, key, str, f"{where}: encoder")
+    if not re.fullmatch(r"[0-9a-f]{16}", made["fingerprint"]):
+        raise ValueError(f"{where}: the encoder's fingerprint is {made['fingerprint'][:40]!r}; 16 hex digits are one")
+    if made.get("frames", "ids") not in ("ids", "timed", "words", "pieces"):
+        raise ValueError(
+            f"{where}: the encoder's frames are {str(made['frames'])[:40]!r}; ids, timed, words, pieces are"
+        )
+    if "tuned" in made:
+        _field(made, "tuned", dict, f"{where}: encoder")
+    return made
 
 
 def _check_record(record: Any, where: str, label_range: tuple[float, float]) -> dict[str, Any]:

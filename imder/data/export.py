@@ -29,7 +29,8 @@ class Blocks:
 def export_mmsa(data: FeatureSet, out: str | Path) -> list[str]:
     """Writes {split: {text, audio, vision, raw_text, id, regression_labels, ..._lengths}} as a whole or not at all.
 
-    Features are float32 (N, L, F), zeros behind the valid frames. Returns sentences on what the layout does not hold.
+    Features are float32 (N, L, F), zeros behind the valid frames; text_bert (N, 3, L) is there if the set keeps token
+    ids. Returns sentences on what the layout does not hold.
     """
     out = Path(out).resolve()
     if out.suffix.lower() not in {".pkl", ".pickle", ".p"}:
@@ -40,11 +41,13 @@ def export_mmsa(data: FeatureSet, out: str | Path) -> list[str]:
     staged = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
         with staged.open("wb") as file:
-            write_pickle({split: _columns(data.split(split)) for split in data.splits}, file)
+            write_pickle({split: _columns(data.split(split), data.tokens(split)) for split in data.splits}, file)
         staged.replace(out)
     finally:
         staged.unlink(missing_ok=True)
-    lost = ["text_bert (token ids): MMSA's models need use_bert False"]
+    lost = []
+    if data.tokens(data.splits[0]) is None:
+        lost.append("text_bert (token ids): MMSA's models need use_bert False")
     if data.label_classes:
         lost.append(f"the names of the classes ({', '.join(data.label_classes)}); labels are their numbers")
     if any(record["words"] for split in data.splits for record in data.split(split).records):
@@ -52,9 +55,13 @@ def export_mmsa(data: FeatureSet, out: str | Path) -> list[str]:
     return [f"not in the file: {what}" for what in lost]
 
 
-def _columns(part: SplitClips) -> dict[str, Any]:
+def _columns(part: SplitClips, tokens: np.ndarray | None) -> dict[str, Any]:
     records = part.records
     columns: dict[str, Any] = {}
+    if tokens is not None:  # as long as the text, so that its mask tells the text's frames
+        frames = max(record["lengths"]["text"] for record in records)
+        behind = max(0, frames - tokens.shape[2])
+        columns["text_bert"] = np.pad(tokens.astype(np.int64), ((0, 0), (0, 0), (0, behind)))
     for k in MODALITIES:
         lengths = [record["lengths"][k] for record in records]
         shape = (len(records), max(lengths), part.widths[k])

@@ -17,7 +17,8 @@ import numpy as np
 from imder.data import openface, sound
 from imder.data.clip import Clip
 from imder.data.dataset import FeatureSet
-from imder.data.sentence import sentences
+from imder.data.encoder import Encoder
+from imder.data.sentence import Sentences, sentences
 from imder.modality import MODALITIES, NAMES
 
 FRAMES = 50
@@ -41,10 +42,12 @@ def extract(
     text: str | None = None,
     label: float | None = None,
     name: str = "recording",
+    encoder: Encoder | None = None,
 ) -> Extracted:
     """A clip with the features of `data`, whose encoder reads the sentence; raises ValueError for what is not allowed.
 
-    label: the sentiment, in the data set's range, if it is known.
+    encoder: that one, where it cannot be found by what the data set records. label: the sentiment, in the data set's
+    range, if it is known.
     """
     given = {"text": text, "audio": audio, "vision": face}
     if all(value is None for value in given.values()):
@@ -73,14 +76,23 @@ def extract(
             said.append(f"The face lasts {end:.2f} s, the sound {seconds:.2f} s; the sound's time was taken.")
         features["vision"] = track.features(seconds, FRAMES)
     words = ()
+    frames = FRAMES
     if text is not None:
-        one = sentences(data).say(text, spoken)
+        knows = sentences(data) if encoder is None else Sentences(data, encoder)
+        one = knows.say(text, spoken)
+        if not features:
+            frames = len(one.clip.features["audio"])
         features["text"], words = one.clip.features["text"], one.clip.words
         seconds = one.clip.seconds if seconds is None else seconds
         where = "between the first and the last loud frame" if spoken else "over the clip"
-        said.append(f"{NAMES['text']}: how long each word takes is a rule's, laid {where}; it was not measured.")
+        if knows.clock is not None:
+            said.append(f"{NAMES['text']}: how long each word takes is a rule's, laid {where}; it was not measured.")
+        else:
+            said.append(
+                f"{NAMES['text']}: a frame a {'word' if knows.laid == 'words' else 'piece'}, as {data.name} has it."
+            )
     absent = tuple(k for k in MODALITIES if k not in features)
-    stand_in = {k: np.zeros((FRAMES, data.feature_dims[k]), dtype=np.float32) for k in absent}
+    stand_in = {k: np.zeros((frames, data.feature_dims[k]), dtype=np.float32) for k in absent}
     clip = Clip(
         id=f"{name}$_$0",
         video=name,
@@ -89,7 +101,7 @@ def extract(
         features=features | stand_in,
         label=math.nan if label is None else float(label),
         words=words,
-        seconds=round(seconds, 3),
+        seconds=None if seconds is None else round(seconds, 3),
         absent=absent,
     )
     return Extracted(clip, tuple(said))

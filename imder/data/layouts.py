@@ -20,6 +20,7 @@ import numpy as np
 
 from imder.data.npz import read_npz
 from imder.data.pickles import StoredArray, read_pickle
+from imder.data.tokens import token_ids
 from imder.data.words import WordVectors
 from imder.modality import MODALITIES
 
@@ -84,6 +85,7 @@ class Part:
     lengths: dict[str, np.ndarray] = field(default_factory=dict)  # (N,) where the file has them
     spans: dict[str, np.ndarray] = field(default_factory=dict)  # (N, 2) first and last, where the file's masks tell
     extra: dict[str, np.ndarray] = field(default_factory=dict)  # (N,) texts or numbers
+    tokens: np.ndarray | str | None = None  # (N, 3, L) int32 of text_bert, or why it is of no use
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -228,12 +230,11 @@ def part_of(columns: Mapping[str, Any], name: str, where: str) -> tuple[Part, li
             key = lower.get(spelling)
             if key is not None and (own not in MODALITIES or _is_sequences(given[key])):
                 key_of.setdefault(own, key)
+    tokens = token_ids(given[key_of["bert"]], f"{where}_{key_of['bert']}") if "bert" in key_of else None
     for own in (*MODALITIES, "label"):
         if own not in key_of:
-            if own == "text" and "bert" in key_of:
-                raise ValueError(
-                    f"{where}: text is there as token ids ({key_of['bert']}) alone; features of it are needed"
-                )
+            if own == "text" and isinstance(tokens, np.ndarray):
+                continue  # an encoder makes features of them
             spelling = next((lower[s] for s in SPELLINGS[own] if s in lower), None)
             if spelling is not None and own in MODALITIES:
                 rows_of(given[spelling], f"{where}_{spelling}", [])  # says what is wrong with it
@@ -241,7 +242,9 @@ def part_of(columns: Mapping[str, Any], name: str, where: str) -> tuple[Part, li
     ids = _texts(given[key_of["id"]], f"{where}_id") if "id" in key_of else None
     if ids is not None and ids.ndim == 2 and ids.shape[1]:
         ids, given = _meta(ids, given)
-    features = {k: rows_of(given[key_of[k]], f"{where}_{k}", ids) for k in MODALITIES}
+    features: dict[str, Rows] = {k: rows_of(given[key_of[k]], f"{where}_{k}", ids) for k in MODALITIES if k in key_of}
+    if "text" not in features:
+        features["text"] = np.zeros((len(tokens), tokens.shape[2], 0), dtype=np.float32)
     n = features["text"].shape[0]
     if not n:
         raise ValueError(f"{where}_text holds no clips; leave out a split that has none")
@@ -277,6 +280,8 @@ def part_of(columns: Mapping[str, Any], name: str, where: str) -> tuple[Part, li
             lengths[k] = column(f"len_{k}", _numbers(given[key_of[f"len_{k}"]], f"{where}_len_{k}"))
         elif isinstance(features[k], Ragged):
             lengths[k] = np.array([len(item) for item in features[k].items])
+    if isinstance(tokens, np.ndarray) and len(tokens) != n:
+        tokens = f"{where}_{key_of['bert']} has shape {tokens.shape}; {name}_text holds {n} clips"
     used = set(key_of.values()) | {"video_id"}
     if "bert" in key_of and "text" not in lengths:
         found = _mask_spans(given[key_of["bert"]], features["text"].shape[:2])
@@ -298,6 +303,7 @@ def part_of(columns: Mapping[str, Any], name: str, where: str) -> tuple[Part, li
         lengths,
         spans,
         extra,
+        tokens,
     )
     return part, left
 

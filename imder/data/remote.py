@@ -13,7 +13,10 @@ from imder import fetch
 SUMS = "SHA256SUMS"
 CARD = "README.md"  # for readers: it may be edited, and has no sum
 #: A data set's files as patterns; what else lies in a folder is not published, and not pulled.
-DATA_FILES = ("data.json", "vocabulary.json", "*.safetensors", CARD, "sound/*.ogg")
+DATA_FILES = (
+    *("data.json", "vocabulary.json", "*.safetensors", CARD, "sound/*.ogg"),
+    *("encoder/*.json", "encoder/*.safetensors", "encoder/vocab.txt"),
+)
 _LINE = re.compile(r"(?P<sum>[0-9a-f]{64})  (?P<name>[^\s/\\][^\n\\]*)")
 _SILENCE = 30.0
 

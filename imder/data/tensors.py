@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +103,53 @@ def open_tensors(path: Path) -> Any:
         raise ValueError(f"{path}: no such file; a data set has one tensor file a split") from None
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a whole safetensors file ({str(error).splitlines()[0]})") from None
+
+
+# -- files some rows at a time ----------------------------------------------------------------------------------------
+
+
+def copy_tensors(
+    source: Path,
+    target: Path,
+    *,
+    drop: Callable[[str], bool],
+    add: Mapping[str, tuple[tuple[int, ...], Iterator[np.ndarray]]],
+) -> None:
+    """Writes a safetensors file with new float32 tensors and those of another that `drop` does not name, as stored.
+
+    add: {name: (shape, pieces along its first axis)}.
+    """
+    with source.open("rb") as old:
+        size = int.from_bytes(old.read(8), "little")
+        there = json.loads(old.read(size))
+        kept = {name: own for name, own in there.items() if name != "__metadata__" and not drop(name)}
+        head: dict[str, Any] = {}
+        offset = 0
+        for name, (shape, _) in add.items():
+            length = 4 * int(np.prod(shape))
+            head[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [offset, offset + length]}
+            offset += length
+        for name, own in kept.items():
+            length = own["data_offsets"][1] - own["data_offsets"][0]
+            head[name] = own | {"data_offsets": [offset, offset + length]}
+            offset += length
+        text = json.dumps(head).encode()
+        text += b" " * (-len(text) % 8)
+        with target.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for _, pieces in add.values():
+                for piece in pieces:
+                    file.write(np.ascontiguousarray(piece, dtype="<f4").data)
+            for own in kept.values():
+                begin, end = own["data_offsets"]
+                old.seek(8 + size + begin)
+                _copy_bytes(old, file, end - begin)
+
+
+def _copy_bytes(source: Any, target: Any, count: int) -> None:
+    while count:
+        data = source.read(min(count, 1 << 20))
+        if not data:
+            raise ValueError(f"{source.name}: was cut while it was read")
+        target.write(data)
+        count -= len(data)

@@ -19,7 +19,8 @@ from imder.samplers import MAX_STEPS
 PRESETS = ("corrected", "paper", "official")
 
 
-def _number(default: float, help: str, low: float = 0.0, high: float = math.inf, **metadata: Any) -> Any:
+def number(default: float, help: str, low: float = 0.0, high: float = math.inf, **metadata: Any) -> Any:
+    """A field that is a number from `low` to `high`, a whole one if its default is."""
     return field(default=default, metadata={"help": help, "low": low, "high": high, **metadata})
 
 
@@ -40,10 +41,10 @@ class Recipe:
     they differ by rounding and dropout's masks; weights, order and noise are drawn on the CPU.)
     """
 
-    seed: int = _number(0, "seed of weights, order of clips, noise and dropout", 0, 2**31 - 1)
-    limit: int = _number(0, "use at most this many clips of each split, spread evenly; 0 for all", 0)
-    workers: int = _number(2, "processes at a time; 0 works in this one", 0, 64, free=True)
-    checkpoint_seconds: float = _number(60.0, "seconds between checkpoints", 0, free=True)
+    seed: int = number(0, "seed of weights, order of clips, noise and dropout", 0, 2**31 - 1)
+    limit: int = number(0, "use at most this many clips of each split, spread evenly; 0 for all", 0)
+    workers: int = number(2, "processes at a time; 0 works in this one", 0, 64, free=True)
+    checkpoint_seconds: float = number(60.0, "seconds between checkpoints", 0, free=True)
     device: str = field(
         default="cpu", metadata={"help": "where torch computes: cpu, or cuda with a build that has it", "free": True}
     )
@@ -72,36 +73,36 @@ class TrainingConfig(Recipe):
     model: ClassVar[str] = "imder"
 
     preset: str = field(default="corrected", metadata={"help": f"model preset: {', '.join(PRESETS)}"})
-    batch: int = _number(32, "clips an update", 1)
-    least: int = _number(300, "updates of a job that is counted in epochs, at least (small data)", 1)
+    batch: int = number(32, "clips an update", 1)
+    least: int = number(300, "updates of a job that is counted in epochs, at least (small data)", 1)
     # Stage 1: E_k, T_k and readouts on complete clips, then T_k again on frozen E_k.
-    encode_epochs: int = _number(6, "stage 1a: epochs of E_k, T_k and readouts", 1)
-    encode_lr: float = _number(1e-3, "stage 1a: learning rate", 1e-9, 1)
-    readout_weight: float = _number(0.3, "stage 1a: weight of the readouts' squared error in the loss")
-    text_readout_weight: float = _number(0.5, "stage 1a: the same for language")
-    fuse_epochs: int = _number(7, "stage 1b: epochs of T_k on frozen E_k", 1)
-    fuse_lr: float = _number(2e-4, "stage 1b: learning rate", 1e-9, 1)
-    fuse_decay: float = _number(0.05, "stage 1b: weight decay", 0, 10)
-    fuse_dropout: float = _number(0.3, "dropout in T_k from stage 1b on", 0, 0.9)
+    encode_epochs: int = number(6, "stage 1a: epochs of E_k, T_k and readouts", 1)
+    encode_lr: float = number(1e-3, "stage 1a: learning rate", 1e-9, 1)
+    readout_weight: float = number(0.3, "stage 1a: weight of the readouts' squared error in the loss")
+    text_readout_weight: float = number(0.5, "stage 1a: the same for language")
+    fuse_epochs: int = number(7, "stage 1b: epochs of T_k on frozen E_k", 1)
+    fuse_lr: float = number(2e-4, "stage 1b: learning rate", 1e-9, 1)
+    fuse_decay: float = number(0.05, "stage 1b: weight decay", 0, 10)
+    fuse_dropout: float = number(0.3, "dropout in T_k from stage 1b on", 0, 0.9)
     # Stage 2: score networks, one job a modality.
-    score_updates: int = _number(5000, "stage 2: updates of each score network", 1)
-    score_lr: float = _number(1e-3, "stage 2: learning rate", 1e-9, 1)
-    score_warmup: int = _number(100, "stage 2: updates of linear warm-up", 0)
-    score_floor: float = _number(0.02, "stage 2: share of the learning rate left at the end", 0, 1)
-    score_decay: float = _number(0.01, "stage 2: weight decay", 0, 10)
-    score_valid: int = _number(250, "stage 2: updates between validations", 1)
-    ema: float = _number(0.999, "stage 2: decay of the averaged weights", 0, 0.999999)
+    score_updates: int = number(5000, "stage 2: updates of each score network", 1)
+    score_lr: float = number(1e-3, "stage 2: learning rate", 1e-9, 1)
+    score_warmup: int = number(100, "stage 2: updates of linear warm-up", 0)
+    score_floor: float = number(0.02, "stage 2: share of the learning rate left at the end", 0, 1)
+    score_decay: float = number(0.01, "stage 2: weight decay", 0, 10)
+    score_valid: int = number(250, "stage 2: updates between validations", 1)
+    ema: float = number(0.999, "stage 2: decay of the averaged weights", 0, 0.999999)
     # Stage 3: D_k and T_k on recovered features.
-    passes: int = _number(4, "stage 3: draws of every training clip, each with a random pattern", 1)
-    train_draws: int = _number(4, "stage 3: recoveries a draw; D_k learns from one and from their mean", 1, 64)
-    valid_draws: int = _number(4, "stage 3: draws of every validation clip and pattern", 1)
-    draw_steps: int = _number(0, "stage 3: steps of those draws (published: 100); 0 for the preset's", 0, MAX_STEPS)
-    recover_epochs: int = _number(24, "stage 3: epochs of D_k and T_k", 1)
-    reconstruct_lr: float = _number(1e-3, "stage 3: learning rate of D_k", 1e-9, 1)
-    fusion_lr: float = _number(3e-4, "stage 3: learning rate of T_k", 1e-9, 1)
-    recover_decay: float = _number(0.01, "stage 3: weight decay", 0, 10)
-    reconstruct_weight: float = _number(0.3, "stage 3: weight of the squared error of the missing rows after D_k")
-    complete: float = _number(0.25, "stage 3: share of clips with nothing missing", 0, 1)
+    passes: int = number(4, "stage 3: draws of every training clip, each with a random pattern", 1)
+    train_draws: int = number(4, "stage 3: recoveries a draw; D_k learns from one and from their mean", 1, 64)
+    valid_draws: int = number(4, "stage 3: draws of every validation clip and pattern", 1)
+    draw_steps: int = number(0, "stage 3: steps of those draws (published: 100); 0 for the preset's", 0, MAX_STEPS)
+    recover_epochs: int = number(24, "stage 3: epochs of D_k and T_k", 1)
+    reconstruct_lr: float = number(1e-3, "stage 3: learning rate of D_k", 1e-9, 1)
+    fusion_lr: float = number(3e-4, "stage 3: learning rate of T_k", 1e-9, 1)
+    recover_decay: float = number(0.01, "stage 3: weight decay", 0, 10)
+    reconstruct_weight: float = number(0.3, "stage 3: weight of the squared error of the missing rows after D_k")
+    complete: float = number(0.25, "stage 3: share of clips with nothing missing", 0, 1)
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -114,13 +115,13 @@ class BaselineTraining(Recipe):
     """The recipe of a baseline; `BASELINE_DEFAULTS` holds what differs between them."""
 
     model: str = field(default="dropout-fusion", metadata={"help": "which model", "flag": False})
-    batch: int = _number(32, "clips an update (gcnet: videos)", 1)
-    least: int = _number(300, "updates at least (small data)", 1)
-    epochs: int = _number(24, "epochs (mmin: of the teacher, and again of the student)", 1)
-    lr: float = _number(1e-3, "learning rate", 1e-9, 1)
-    decay: float = _number(0.01, "weight decay", 0, 10)
-    complete: float = _number(0.25, "share of clips with nothing missing", 0, 1)
-    encoder_share: float = _number(1.0, "learning rate of E_k as a share of --lr; 0 leaves E_k as --from has it", 0, 10)
+    batch: int = number(32, "clips an update (gcnet: videos)", 1)
+    least: int = number(300, "updates at least (small data)", 1)
+    epochs: int = number(24, "epochs (mmin: of the teacher, and again of the student)", 1)
+    lr: float = number(1e-3, "learning rate", 1e-9, 1)
+    decay: float = number(0.01, "weight decay", 0, 10)
+    complete: float = number(0.25, "share of clips with nothing missing", 0, 1)
+    encoder_share: float = number(1.0, "learning rate of E_k as a share of --lr; 0 leaves E_k as --from has it", 0, 10)
 
     def __post_init__(self) -> None:
         if self.model not in BASELINE_DEFAULTS:

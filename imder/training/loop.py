@@ -49,6 +49,7 @@ class Job:
     ema: float = 0.0
     best: bool = True  # keep the best weights by validation, else the last
     start: bool = False  # the weights before the first update are judged too
+    patience: int = 0  # validations without a better one after which it ends; 0: it never ends early
     before: Callable[[], None] = field(default=lambda: None)  # sets train and eval modes
 
 
@@ -160,7 +161,12 @@ def fit(job: Job, seed: int, checkpoints: Checkpoints, interval: float, report: 
     started, saved_at, training = time.monotonic(), time.monotonic(), False
     if job.start and not meta["rows"]:
         judge()
-    while meta["step"] < job.updates:
+
+    def over() -> bool:
+        waited = meta["step"] - meta["best_step"]
+        return meta["step"] >= job.updates or (bool(job.patience) and waited >= job.patience * job.every)
+
+    while not over():
         if not training:
             job.modules.train()
             job.before()
@@ -172,6 +178,8 @@ def fit(job: Job, seed: int, checkpoints: Checkpoints, interval: float, report: 
         if meta["step"] % job.every == 0 or meta["step"] == job.updates:
             judge()
             training = False
+            if over():
+                report.tell({"at": job.updates, "of": job.updates})
         stopping = report.stopping()
         if stopping or time.monotonic() - saved_at >= interval:
             meta["seconds"] += time.monotonic() - started

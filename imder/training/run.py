@@ -129,7 +129,8 @@ def _essence(plan: dict[str, Any]) -> dict[str, Any]:
     return config | {"data": plan["fingerprint"]} | start | {f"model {name}": x for name, x in plan["model"].items()}
 
 
-def _difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:
+def difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:
+    """The first setting in which two trainings differ, in words."""
     there, here = json.loads(json.dumps(there)), json.loads(json.dumps(here))
     for name in here | there:
         if there.get(name) != here.get(name):
@@ -146,16 +147,16 @@ def _check_folder(out: Path, plan: dict[str, Any]) -> None:
             there = _essence(json.loads(saved.read_text()))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{saved}: cannot be read ({error}); choose another folder") from None
-        if difference := _difference(there, _essence(plan)):
-            raise ValueError(f"{out}: holds an unfinished training with {difference}; choose another folder")
+        if differs := difference(there, _essence(plan)):
+            raise ValueError(f"{out}: holds an unfinished training with {differs}; choose another folder")
         return
     if (out / hub.CONFIG).exists():
         run = hub.load_run(out)
         there = run.info["training"].get("essence", {})
         if "model" not in there:
             there = TrainingConfig().essential | there  # a run may be older than a field
-        difference = _difference(there, _essence(plan))
-        raise Complete(f"{out}: the run is complete" + (f", trained with {difference}" if difference else ""))
+        differs = difference(there, _essence(plan))
+        raise Complete(f"{out}: the run is complete" + (f", trained with {differs}" if differs else ""))
     if out.exists() and (not out.is_dir() or any(path.name != WORK for path in out.iterdir())):
         raise ValueError(f"{out}: is no run and not empty; choose an empty or a new folder")
 

