@@ -374,6 +374,7 @@ def _numbers(value: Any, where: str) -> np.ndarray:
 def _texts(value: Any, where: str) -> np.ndarray:
     """Texts from an array or list of texts, bytes or whole numbers; None is an empty text."""
     x = np.asarray(value) if isinstance(value, np.ndarray | StoredArray) else np.array(value, dtype=object)
+    x = np.atleast_1d(x)
     if x.dtype.kind in "Uiu":
         return x
     if x.dtype.kind not in "OS":
