@@ -211,9 +211,13 @@ REFUSED = {
         r"outside \[-3",
     ),
     "no labels": (lambda t: t["train"].pop("regression_labels"), "array train_label is missing"),
-    "class labels of MulT's IEMOCAP": (
+    "emotions that are not one-hot": (
         change("train", "regression_labels", np.zeros((24, 4, 2))),
-        r"shape \(24, 4, 2\); expected \(24,\)",
+        r"of shape \(24, 4, 2\), but not one-hot whether each of 4 is felt",
+    ),
+    "emotions in one split alone": (
+        change("train", "regression_labels", np.tile(np.eye(2)[[0, 1, 0, 0]], (24, 1, 1))),
+        "the labels of some splits are emotions, those of others are not",
     ),
     "labels of texts": (change("train", "regression_labels", ["a"] * 24), "expected numbers"),
     "other widths in a split": (wider, "test_audio has width 6, train has 5"),
