@@ -223,6 +223,11 @@ REFUSED = {
     "other widths in a split": (wider, "test_audio has width 6, train has 5"),
     "other widths in a list": (ragged_widths, "clip 'train1.*' has width 6, others have 5"),
     "fewer clips": (change("train", "audio", np.ones((3, 30, 5))), "train_text holds 24 clips"),
+    "a name with a line's end": (
+        lambda t: (t["train"].pop("regression_labels"), t["train"].update({"a\nb\x1b[2J": 1})),
+        r"found: .*, a b \[2J",
+    ),
+    "one id": (change("train", "id", "x"), r"train_id has shape \(1,\); train_text holds 24 clips"),
     "no vision": (lambda t: t["train"].pop("vision"), "train_vision is missing"),
     "vision of texts": (change("train", "vision", ["a"] * 24), "train_vision: clip number 0 is no array"),
     "token ids alone": (lambda t: t["train"].pop("text"), "token ids .text_bert. alone"),

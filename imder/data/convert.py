@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from imder.data.dataset import FeatureSet, data_json, set_header, staged_set
-from imder.data.layouts import ALIASES, Part, Source, read_source, source_from_arrays
+from imder.data.layouts import ALIASES, Part, Source, printable, read_source, source_from_arrays
 from imder.data.npz import read_npz
 from imder.modality import MODALITIES, NAMES
 
@@ -154,7 +154,7 @@ def survey(
     found = Survey(source, label, spans, absent, dropped, storage, said)
     said += _dropped_said(found) + _absent_said(found)
     if source.unused:
-        listed = " ".join(", ".join(source.unused[:_LISTED]).split())
+        listed = printable(", ".join(source.unused[:_LISTED]))
         said.append(f"not used: {listed}{' ...' if len(source.unused) > _LISTED else ''}")
     return found
 
@@ -477,7 +477,7 @@ def _video(part: Part, i: int, seen: dict[str, int]) -> tuple[str, int]:
 
 
 def _listed(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:_LISTED]) + (f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else "")
+    return printable(", ".join(ids[:_LISTED])) + (f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else "")
 
 
 def _dropped_said(found: Survey) -> list[str]:

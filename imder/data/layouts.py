@@ -218,8 +218,12 @@ def _splits_of(tree: Any, where: str) -> dict[str, tuple[str, Any]] | None:
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Names out of a file in one line."""
-    return " ".join(", ".join(names).split())[:200]
+    return printable(", ".join(names))[:200]
+
+
+def printable(text: str) -> str:
+    """A text out of a file in one line, without what a terminal takes for a command."""
+    return "".join(x if x.isprintable() else " " for x in text)
 
 
 def source_from_arrays(arrays: Mapping[str, np.ndarray], *, where: str) -> Source:
