@@ -277,8 +277,9 @@ class RecoveryPipeline:
         """The clip as the model takes it: what its training data lack is there and empty, whatever the clip holds."""
         if not self.lacks:
             return clip
-        dims = self.model.config.feature_dims
-        empty = {k: np.zeros((len(clip.features[k]), dims[k]), np.float32) for k in self.lacks}
+        dims, lengths = self.model.config.feature_dims, {n for k, n in clip.lengths.items() if k not in self.lacks}
+        frames = lengths.pop() if len(lengths) == 1 else 1  # of a time axis that is shared
+        empty = {k: np.zeros((frames, dims[k]), np.float32) for k in self.lacks}
         absent = tuple(k for k in clip.absent if k not in self.lacks)
         clip = dataclasses.replace(clip, features=clip.features | empty, absent=absent)
         return dataclasses.replace(clip, text="", words=()) if "text" in self.lacks else clip

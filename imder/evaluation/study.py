@@ -163,6 +163,8 @@ class Study(ABC):
                 f"protocol: {odd[0]!r} is of three modalities, and {data.name!r} has no {names_of(self.lacks)}; "
                 "fixed and random are measured"
             )
+        for rate in config.rates if self.lacks and "random" in config.protocols else ():
+            RandomMissing(float(rate), 0, self.lacks)
         clips = data.split(config.split)
         complete = data.complete(config.split, self.lacks)
         if not complete:
