@@ -22,7 +22,8 @@ from imder.baselines.fill import Latents
 from imder.data import FeatureSet
 from imder.data.clip import Batch, Clip, collate
 from imder.evaluation.evaluate import encode_clips, fitted_fills
-from imder.modality import MODALITIES, NAMES, PATTERNS, missing, to_mask
+from imder.modality import MODALITIES, NAMES, missing, ordered, to_mask
+from imder.modality import patterns as patterns_of
 from imder.model import ModelConfig
 from imder.pipeline import Arrays, Recovery, RecoveryChunk, RecoveryPipeline, RecoveryRequest, RecoveryStart
 from imder.samplers import SAMPLERS, get_sampler
@@ -223,7 +224,7 @@ def cost(pipeline: RecoveryPipeline, request: RecoveryRequest, what: str) -> int
     steps = request.steps or (config.steps if request.sampler in (None, config.sampler) else sampler.steps)
     path = sampler.evaluations(steps)
     return {
-        "patterns": 9 * path,
+        "patterns": (2 if pipeline.lacks else 9) * path,
         "guidance": sum(1 if w in (0, 1) else 2 for w in WEIGHTS) * count * path,
         "samplers": sum(SAMPLERS[name].evaluations(n) for name, n in (REFERENCE, *TRIALS)) * count,
         "presets": sum(PRESET_EVALUATIONS.values()) * count,
@@ -242,9 +243,13 @@ def dropped(available: Sequence[str]) -> str:
 
 
 def patterns(pipeline: RecoveryPipeline, request: RecoveryRequest) -> Iterator[Progress | Outcome]:
-    """The complete clip, then all six recoveries, whatever the request drops; most of the clip first."""
+    """The complete clip, then all six recoveries, whatever the request drops; most of the clip first.
+
+    Two where the run's data lack a modality.
+    """
     yield complete(pipeline, request)
-    for available in sorted(PATTERNS[:-1], key=len, reverse=True):
+    partial = [ordered((*p, *pipeline.lacks)) for p in patterns_of(pipeline.lacks)[:-1]]
+    for available in sorted(partial, key=len, reverse=True):
         name = dropped(available)
         for item in _runs(pipeline, dataclasses.replace(request, available=available), name):
             yield _outcome(item, name) if isinstance(item, _Run) else item
@@ -330,8 +335,9 @@ class Fills:
         """Encodes the training clips that lack nothing; the second time does nothing."""
         if self._fitted is None:
             model, data, standardiser = self.pipeline.model, self.pipeline.data, self.pipeline.run.standardiser
-            train = encode_clips(model, standardiser, data.complete("train"))
-            self._fitted = fitted_fills(model, standardiser, data, train)
+            lacks = self.pipeline.lacks
+            train = encode_clips(model, standardiser, data.complete("train", lacks))
+            self._fitted = fitted_fills(model, standardiser, data, train, lacks=lacks)
 
     def outcome(self, method: str, request: RecoveryRequest) -> Outcome:
         """One fill's answer; its features are read out of the latents as a draw's are."""

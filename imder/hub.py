@@ -25,7 +25,7 @@ from torch import Tensor
 from imder import fetch
 from imder.baselines import BASELINES, BaselineConfig, Recognizer, probe
 from imder.data.standardise import Standardiser
-from imder.modality import MODALITIES
+from imder.modality import MODALITIES, names_of
 from imder.model import IMDer, ModelConfig
 from imder.model.task import check_outputs
 
@@ -75,6 +75,11 @@ class Run:
         return tuple(self.info.get("data", {}).get("label_classes", ()))
 
     @property
+    def lacks(self) -> tuple[str, ...]:
+        """The modalities that its data have of no clip: to the model they are there and empty, never recovered."""
+        return tuple(self.info.get("data", {}).get("lacks", ()))
+
+    @property
     def repository(self) -> str | None:
         """`owner/name` on the Hub that it was pulled from."""
         found = None if os.path.isdir(os.path.expanduser(self.source)) else fetch.repository(self.source)
@@ -89,6 +94,13 @@ class Run:
     def pinned(self) -> str:
         """A source that opens just this again: the folder, or `owner/name@commit`; the cache names a folder by it."""
         return f"{self.repository}@{self.folder.name}" if self.repository else str(self.folder)
+
+
+def whole(run: Run, what: str) -> Run:
+    """The run; ValueError where its data lack a modality, as `what` is of all three."""
+    if run.lacks:
+        raise ValueError(f"the run {run.source} was trained without {names_of(run.lacks)}; {what} are of all three")
+    return run
 
 
 # Saving --------------------------------------------------------------------------------------------------------------
@@ -246,6 +258,7 @@ def model_card(info: dict[str, Any], body: str = "") -> str:
         "sizes": sizes or None,
         "data": data.get("title") or data["name"],
         "classes": ", ".join(data.get("label_classes", ())) or None,
+        "absent from the data": names_of(data.get("lacks", ())) or None,
         "recordings": "synthetic, no recordings" if data["synthetic"] else "real recordings",
         "data fingerprint": data.get("fingerprint"),
         "training clips": data.get("n_train"),
@@ -405,6 +418,9 @@ def _parse_config(info: dict[str, Any], folder: Path) -> tuple[ModelConfig | Bas
     classes = data.get("label_classes", [])
     if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
         raise refuse(f"data.label_classes is {str(classes)[:40]!r}; a list of names is needed")
+    lacks = data.get("lacks", [])
+    if lacks not in ([], *([k] for k in MODALITIES)):
+        raise refuse(f"data.lacks is {str(lacks)[:40]!r}; a list of one of {', '.join(MODALITIES)} is needed")
     try:
         check_outputs(config.outputs, classes)
     except ValueError as error:

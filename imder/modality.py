@@ -22,6 +22,20 @@ PATTERNS: tuple[tuple[str, ...], ...] = (
 )
 
 
+def patterns(lacks: Iterable[str] = ()) -> tuple[tuple[str, ...], ...]:
+    """What clips can have of a data set that `lacks` modalities in every clip: those of `PATTERNS` without them.
+
+    To a model what a data set lacks is there and empty: its masks are `to_mask((*pattern, *lacks))`.
+    """
+    gone = ordered(lacks, what="lacks")
+    return tuple(pattern for pattern in PATTERNS if not set(pattern) & set(gone))
+
+
+def names_of(lacks: Iterable[str]) -> str:
+    """Modalities in words: `language`, `voice and face`."""
+    return " and ".join(NAMES[k].lower() for k in ordered(lacks))
+
+
 def ordered(names: Iterable[str], *, what: str = "available") -> tuple[str, ...]:
     """Modality names without duplicates, in the order of `MODALITIES`.
 

@@ -21,7 +21,7 @@ from imder.data import FeatureSet
 from imder.data.clip import Clip, collate
 from imder.data.upload import Expected
 from imder.interpret import nearest_words
-from imder.modality import check_pattern, missing
+from imder.modality import NAMES, check_pattern, missing, names_of
 from imder.model import ModelConfig
 from imder.samplers import MAX_STEPS, check_steps, get_sampler, noise_seed
 from imder.trajectory import Step, displayed
@@ -36,7 +36,10 @@ CLOUD = 400  # training clips shown in the plane
 
 @dataclass(frozen=True)
 class RecoveryRequest:
-    """What to recover and how. `sampler` and `steps` default to the run's own. Raises ValueError if not allowed."""
+    """What to recover and how. `sampler` and `steps` default to the run's own. Raises ValueError if not allowed.
+
+    What the run's data have of no clip need not be named as available: it is never recovered.
+    """
 
     clip: Clip
     available: tuple[str, ...]
@@ -157,13 +160,17 @@ class RecoveryPipeline:
             raise ValueError(f"the run {run.source} is a model of the kind {run.kind!r}; a recovery needs one of IMDer")
         self.run, self.data, self.notice = run, data, run.notice
         self.model = run.model.eval()
-        self.classes = run.classes
+        self.classes, self.lacks = run.classes, run.lacks
         if data is not None:
             expected = dict(run.model.config.feature_dims)
             if dict(data.feature_dims) != expected:
                 raise ValueError(
                     f"the run {run.source} was trained on features of widths {expected}; "
                     f"the data set {data.name!r} has {dict(data.feature_dims)}"
+                )
+            if more := set(self.lacks) - set(data.lacks):
+                raise ValueError(
+                    f"the run {run.source} was trained without {names_of(more)}, which the data set {data.name!r} has"
                 )
             if data.label_classes != self.classes:
                 kinds = [", ".join(names) if names else "a sentiment" for names in (self.classes, data.label_classes)]
@@ -220,12 +227,13 @@ class RecoveryPipeline:
     def _training_plane(self) -> tuple[dict[str, PCA], Arrays]:
         if self.data is None:
             return {}, {}
-        clips = self.data.complete(self.data.splits[0])
+        clips = self.data.complete(self.data.splits[0], self.lacks)
         latents: dict[str, list[Tensor]] = {}
         for at in range(0, len(clips), 256):
             batch = self.run.standardiser.apply(collate([clips[i] for i in range(at, min(at + 256, len(clips)))]))
             for k, z in self._encode(batch.features, batch.valid).items():
-                latents.setdefault(k, []).append(self._fixed(self.model.unit(k, z)))
+                if k not in self.lacks:
+                    latents.setdefault(k, []).append(self._fixed(self.model.unit(k, z)))
         planes, clouds = {}, {}
         for k, rows in latents.items():
             flat = torch.cat(rows).numpy()
@@ -239,7 +247,7 @@ class RecoveryPipeline:
         _ = self.planes
         if self.data is not None:
             clip = self.data.split(self.data.splits[-1])[0]
-            for k in self.model.config.feature_dims:
+            for k in missing((*self.lacks, *clip.absent)):
                 self(RecoveryRequest(clip, (k,), steps=2, draws=1))
 
     @torch.no_grad()
@@ -265,6 +273,29 @@ class RecoveryPipeline:
 
     # Recovery --------------------------------------------------------------------------------------------------------
 
+    def seen(self, clip: Clip) -> Clip:
+        """The clip as the model takes it: what its training data lack is there and empty, whatever the clip holds."""
+        if not self.lacks:
+            return clip
+        dims, lengths = self.model.config.feature_dims, {n for k, n in clip.lengths.items() if k not in self.lacks}
+        frames = lengths.pop() if len(lengths) == 1 else 1  # of a time axis that is shared
+        empty = {k: np.zeros((frames, dims[k]), np.float32) for k in self.lacks}
+        absent = tuple(k for k in clip.absent if k not in self.lacks)
+        clip = dataclasses.replace(clip, features=clip.features | empty, absent=absent)
+        return dataclasses.replace(clip, text="", words=()) if "text" in self.lacks else clip
+
+    def _settled(self, request: RecoveryRequest) -> RecoveryRequest:
+        """The request with what the run's data lack as available; ValueError where nothing else is, or is missing."""
+        if not self.lacks:
+            return request
+        there = [k for k in request.available if k not in self.lacks]
+        rest = [k for k in missing(self.lacks) if k not in there]
+        if not there or not rest:
+            what = names_of(self.lacks)
+            others = " or ".join(NAMES[k].lower() for k in missing(self.lacks))
+            raise ValueError(f"available: this data set has no {what}, so it cannot be recovered; drop {others}")
+        return dataclasses.replace(request, clip=self.seen(request.clip), available=(*there, *self.lacks))
+
     def __call__(self, request: RecoveryRequest) -> Recovery:
         """The whole recovery."""
         last = None
@@ -277,7 +308,7 @@ class RecoveryPipeline:
     ) -> Iterator[RecoveryStart | RecoveryChunk | Recovery]:
         """RecoveryStart, then chunks of steps (the first with the first step alone, others every `interval` seconds),
         then the Recovery. The same request gives the same numbers, whatever else runs."""
-        return _Session(self, request).play(interval)
+        return _Session(self, self._settled(request)).play(interval)
 
 
 def feature_error(z: Tensor, truth: Tensor) -> Tensor:

@@ -137,6 +137,8 @@ class FakeData:
 class FakePipeline:
     """Draws that walk from noise to the truth, or to a clip's if that is blank, the same for the same request."""
 
+    lacks = ()
+
     def __init__(self, source: str = "fake", data: str = "bundled") -> None:
         if source == "owner/absent":
             self.notice = "The Hub did not answer for owner/absent; the bundled model serves."
@@ -149,6 +151,9 @@ class FakePipeline:
         standardiser = Standardiser.fit(self.data.clips.values())
         self.run = SimpleNamespace(folder=Path(__file__).parent, source="bundled", standardiser=standardiser)
         self.expected = Expected(FakeData.feature_dims, standardiser, FEATURE_NAMES, FakeData.label_range)
+
+    def seen(self, clip: Clip) -> Clip:
+        return clip
 
     def stream(self, request: RecoveryRequest, interval: float = 0.25) -> Iterator[Any]:
         began = time.monotonic()

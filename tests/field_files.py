@@ -124,6 +124,24 @@ def mult(sizes: Sizes, made: Truth) -> dict[str, dict[str, Any]]:
     return tree
 
 
+def iemocap(
+    sizes: Sizes, made: Truth, several: Sequence[int] = (), none: Sequence[int] = ()
+) -> dict[str, dict[str, Any]]:
+    """MulT's IEMOCAP: `mult` with labels (N, 4, 2), for each of four emotions one-hot whether it is felt.
+
+    The emotions come by turns; training clips `several` feel the next one too, `none` feel nothing.
+    """
+    tree = mult(sizes, made)
+    for split, ids in made.ids.items():
+        felt = np.arange(len(ids)) % 4
+        told = np.eye(4, dtype=np.int64)[felt]  # (N, 4)
+        if split == "train":
+            told[several, (felt[several] + 1) % 4] = 1
+            told[none] = 0
+        tree[split]["labels"] = np.stack([1 - told, told], axis=2)
+    return tree
+
+
 def misa(made: Truth, *, words: bool) -> dict[str, list[Any]]:
     """MISA's {split: [((words, vision, audio, actual words), label, segment)]}; `words` numbers, else vectors."""
     tree: dict[str, list[Any]] = {}

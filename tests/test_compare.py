@@ -175,8 +175,8 @@ def test_fills_learn_from_clips_that_lack_nothing(pipeline) -> None:
         raise AssertionError(f"stand-ins of {name} were read")
 
     clips = {name: pipeline.data.complete(name)[:40] for name in ("train", "valid")}
-    data = SimpleNamespace(splits=tuple(clips), complete=clips.get, split=refuse)
-    fills = compare.Fills(SimpleNamespace(model=pipeline.model, run=pipeline.run, data=data))
+    data = SimpleNamespace(splits=tuple(clips), complete=lambda name, lacks: clips[name], split=refuse)
+    fills = compare.Fills(SimpleNamespace(model=pipeline.model, run=pipeline.run, data=data, lacks=()))
     fills.prepare()
     assert set(fills._fitted) == {"zero", "mean", "knn", "ridge"}
 

@@ -212,14 +212,23 @@ REFUSED = {
         r"outside \[-3",
     ),
     "no labels": (lambda t: t["train"].pop("regression_labels"), "array train_label is missing"),
-    "class labels of MulT's IEMOCAP": (
+    "emotions that are not one-hot": (
         change("train", "regression_labels", np.zeros((24, 4, 2))),
-        r"shape \(24, 4, 2\); expected \(24,\)",
+        r"of shape \(24, 4, 2\), but not one-hot whether each of 4 is felt",
+    ),
+    "emotions in one split alone": (
+        change("train", "regression_labels", np.tile(np.eye(2)[[0, 1, 0, 0]], (24, 1, 1))),
+        "the labels of some splits are emotions, those of others are not",
     ),
     "labels of texts": (change("train", "regression_labels", ["a"] * 24), "expected numbers"),
     "other widths in a split": (wider, "test_audio has width 6, train has 5"),
     "other widths in a list": (ragged_widths, "clip 'train1.*' has width 6, others have 5"),
     "fewer clips": (change("train", "audio", np.ones((3, 30, 5))), "train_text holds 24 clips"),
+    "a name with a line's end": (
+        lambda t: (t["train"].pop("regression_labels"), t["train"].update({"a\nb\x1b[2J": 1})),
+        r"found: .*, a b \[2J",
+    ),
+    "one id": (change("train", "id", "x"), r"train_id has shape \(1,\); train_text holds 24 clips"),
     "no vision": (lambda t: t["train"].pop("vision"), "train_vision is missing"),
     "vision of texts": (change("train", "vision", ["a"] * 24), "train_vision: clip number 0 is no array"),
     "token ids alone": (lambda t: t["train"].pop("text"), "token ids .text_bert. alone; --encoder"),

@@ -170,6 +170,10 @@ HOSTILE = {
     ),
     "a negative shape": (lambda: state(b"J\xff\xff\xff\xff\x85", b"f8", LONG), "of shape"),
     "a shape of texts": (lambda: state(b"U\x01a\x85", b"f8", LONG), "of shape"),
+    "a shape of arrays": (
+        lambda: state(b"K\x01" + pickle.dumps(np.arange(6).reshape(2, 3), 2)[2:-1] + b"\x86", b"f8", LONG),
+        r"of shape \(1, _Array\(value=array\(\[\[0, 1, 2\], \[",
+    ),
     "an odd type": (lambda: state(b"K\x01\x85", b"f3", LONG), "of type 'f3'"),
     "empty texts": (lambda: state(b"J\xff\xff\xff\x7f\x85", b"U0", b"U\x00"), "of type 'U0'"),
     "no Unicode": (lambda: state(b"K\x01\x85", b"U1", b"U\x04\xff\xff\xff\x7f"), "not Unicode"),

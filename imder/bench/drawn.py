@@ -42,7 +42,7 @@ class Source:
     @classmethod
     def open(cls, args: argparse.Namespace) -> Source:
         """Raises ValueError if the run reads features of other widths."""
-        run, data = hub.load(args.run, fallback=False), FeatureSet.open(args.data)
+        run, data = hub.whole(hub.load(args.run, fallback=False), "benchmarks"), FeatureSet.open(args.data)
         widths = run.model.config.feature_dims
         if dict(data.feature_dims) != dict(widths):
             raise ValueError(f"the run reads features of widths {widths}; {data.name!r} has {data.feature_dims}")

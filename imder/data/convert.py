@@ -21,10 +21,10 @@ from imder.data.dataset import FeatureSet, data_json, set_header, staged_set
 from imder.data.encode import encoded
 from imder.data.encoder import Encoder
 from imder.data.hidden import Told
-from imder.data.layouts import ALIASES, Part, Source, read_source, source_from_arrays
+from imder.data.layouts import ALIASES, Part, Source, printable, read_source, source_from_arrays
 from imder.data.npz import read_npz
 from imder.data.tokens import placed, write_tokens
-from imder.modality import MODALITIES
+from imder.modality import MODALITIES, NAMES
 
 __all__ = ["Survey", "convert", "read_npz", "source_from_arrays", "survey"]
 
@@ -145,7 +145,7 @@ def survey(
     _check_widths(parts, where)
     label, faults = _labels(source, label_range, drop_faulty, said)
     seen = {split: {k: _look(part, k, progress) for k in MODALITIES} for split, part in parts.items()}
-    spans = _spans(parts, seen, where, said)
+    spans = _spans(parts, seen, source.lacks, where, said)
     dropped, absent = {}, {}
     for split, part in parts.items():
         dropped[split] = faults[split]
@@ -166,7 +166,7 @@ def survey(
     found = Survey(source, label, spans, absent, dropped, storage, said)
     said += _dropped_said(found) + _absent_said(found)
     if source.unused:
-        listed = ", ".join(source.unused[:_LISTED])
+        listed = printable(", ".join(source.unused[:_LISTED]))
         said.append(f"not used: {listed}{' ...' if len(source.unused) > _LISTED else ''}")
     return found
 
@@ -256,12 +256,13 @@ def _fault(part: Part, k: str, i: int, span: np.ndarray, where: str) -> str:
 
 
 def _spans(
-    parts: dict[str, Part], seen: dict[str, dict[str, _Seen]], where: str, said: list[str]
+    parts: dict[str, Part], seen: dict[str, dict[str, _Seen]], lacks: Sequence[str], where: str, said: list[str]
 ) -> dict[str, dict[str, np.ndarray]]:
     """(N, 2) first and last valid frame, from the lengths or masks or, without them, from the non-zero rows."""
     spans: dict[str, dict[str, np.ndarray]] = {split: {} for split in parts}
-    inferred, sides = [], {}
-    for k in MODALITIES:
+    inferred, sides = [], dict.fromkeys(MODALITIES)
+    there = [k for k in MODALITIES if k not in lacks]
+    for k in there:
         lengths = {}
         for split, part in parts.items():
             if k in part.lengths:
@@ -292,13 +293,18 @@ def _spans(
         names = ", ".join(k for k in MODALITIES if any(k == other for _, other in inferred))
         said.append(f"{names}: no lengths in the file; the valid frames are those up to the last row that is not zero")
     for split, part in parts.items():
-        frames = {part.features[k].shape[1] for k in MODALITIES}
+        frames = {part.features[k].shape[1] for k in there}
         if len(frames) == 1 and frames != {1} and not part.lengths:
             # aligned on words: a word without, say, a face is a zero row inside the clip, so the longest one counts
-            rows = np.stack([spans[split][k] for k in MODALITIES])  # (3, N, 2)
+            rows = np.stack([spans[split][k] for k in there])  # (3, N, 2)
             shared = np.stack([rows[..., 0].min(axis=0), rows[..., 1].max(axis=0)], axis=1)
-            spans[split] = dict.fromkeys(MODALITIES, shared)
-            said.append(f"{split}: the three share {frames.pop()} frames, so a clip has one length, its longest")
+            spans[split] = dict.fromkeys(there, shared)
+            count = {3: "three", 2: "two"}.get(len(there), "one")
+            said.append(f"{split}: the {count} share {frames.pop()} frames, so a clip has one length, its longest")
+        if lacks:  # a stand-in is as long as what it stands beside, so that a time axis that is shared stays shared
+            counts = np.stack([np.diff(spans[split][k], axis=1)[:, 0] for k in there])
+            shared = np.where((counts == counts[0]).all(axis=0), counts[0], 0)
+            spans[split] |= dict.fromkeys(lacks, np.stack([np.zeros_like(shared), shared], axis=1))
     return spans
 
 
@@ -349,6 +355,7 @@ def _labels(
     faults: dict[str, dict[int, str]] = {split: {} for split in source.parts}
     usable = []
     for split, part in source.parts.items():
+        unlabelled = np.isin(np.arange(len(part)), list(part.unlabelled))
         bad = ~np.isfinite(part.label)
         if label_range is not None and drop_faulty and not source.classes:
             bad |= ~((part.label >= label_range[0]) & (part.label <= label_range[1]))
@@ -357,8 +364,8 @@ def _labels(
                 f"{source.where}: the label of clip {part.ids[int(bad.argmax())]!r} in {part.name} is "
                 f"{part.label[bad][0]}; --drop-faulty leaves such clips out"
             )
-        faults[split] = {int(i): f"a label of {part.label[i]:g}" for i in np.flatnonzero(bad)}
-        usable.append(part.label[~bad])
+        faults[split] = {int(i): f"a label of {part.label[i]:g}" for i in np.flatnonzero(bad)} | part.unlabelled
+        usable.append(part.label[~bad & ~unlabelled])
     every = np.concatenate(usable)
     if not every.size:
         raise ValueError(f"{source.where}: no clip has a label that can be used")
@@ -504,7 +511,7 @@ def _video(part: Part, i: int, seen: dict[str, int]) -> tuple[str, int]:
 
 
 def _listed(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:_LISTED]) + (f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else "")
+    return printable(", ".join(ids[:_LISTED])) + (f" and {len(ids) - _LISTED} more" if len(ids) > _LISTED else "")
 
 
 def _dropped_said(found: Survey) -> list[str]:
@@ -517,10 +524,17 @@ def _dropped_said(found: Survey) -> list[str]:
 
 
 def _absent_said(found: Survey) -> list[str]:
-    said = []
+    everywhere = np.logical_and.reduce([found.absent[split][found.kept(split)].all(axis=0) for split in found.absent])
+    said = [
+        f"{k} is absent in every clip: the data set has no {NAMES[k].lower()}, and no model of it recovers any"
+        for k, gone in zip(MODALITIES, everywhere, strict=True)
+        if gone
+    ]
     for split, absent in found.absent.items():
         kept = found.kept(split)
         for j, k in enumerate(MODALITIES):
+            if everywhere[j]:
+                continue
             ids = [found.source.parts[split].ids[i] for i in kept[absent[kept, j]]]
             if ids:
                 said.append(f"{split}: {k} is absent in {len(ids)} clips, which say so: {_listed(ids)}")

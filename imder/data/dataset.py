@@ -11,7 +11,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -313,10 +313,16 @@ class FeatureSet:
             raise ValueError(f"split {name!r} is not in {self.name!r}; it has: {', '.join(self.splits)}")
         return self._splits[name]
 
-    def complete(self, name: str) -> list[Clip]:
-        """The clips of a split that lack no modality: what a recovery can be learnt from and judged on."""
+    @cached_property
+    def lacks(self) -> tuple[str, ...]:
+        """The modalities that are absent from every clip of every split: the data set has none of them."""
+        records = [record for part in self._splits.values() for record in part.records]
+        return tuple(k for k in MODALITIES if all(k in record.get("absent", ()) for record in records))
+
+    def complete(self, name: str, lacks: Collection[str] = ()) -> list[Clip]:
+        """The clips of a split that lack no modality, or none but those: what recovery is learnt from and judged on."""
         part = self.split(name)
-        return [part[i] for i, record in enumerate(part.records) if not record.get("absent")]
+        return [part[i] for i, record in enumerate(part.records) if set(record.get("absent", ())) <= set(lacks)]
 
     def tokens(self, split: str) -> np.ndarray | None:
         """Token ids of a split's texts, (N, 3, L) int32 [ids, mask, segments], where the set keeps them."""

@@ -2,17 +2,18 @@
 
 - ours: an npz with arrays {split}_{text,audio,vision,label,...}
 - MMSA: a pickle {split: {text, audio, vision, regression_labels, id, raw_text, text_bert, audio_lengths, ...}}
-- MulT: a pickle {split: {text, audio, vision, labels, id}}
+- MulT: a pickle {split: {text, audio, vision, labels, id}}; labels (N, 4, 2) are the four emotions of its IEMOCAP
 - MISA: a pickle a split, or {split: ...}, of [((words, vision, audio, actual words), label, segment), ...]
 
-Names are taken in the spellings that occur; every size is read from the arrays.
+Names are taken in the spellings that occur; every size is read from the arrays. An array of features that no split has
+is stood in for by zeros.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +45,8 @@ SPELLINGS = {
     f"len_{k}": tuple(form.format(name) for name in names for form in ("len_{}", "{}_lengths", "{}_length", "{}_len"))
     for k, names in {"text": ("text",), "audio": ("audio", "acoustic"), "vision": ("vision", "visual", "video")}.items()
 }
+#: The emotions of MulT's IEMOCAP in the order of their labels.
+EMOTIONS = ("neutral", "happy", "sad", "angry")
 PICKLES = {".pkl", ".pickle", ".p"}
 _SUFFIXES = (*PICKLES, ".npz")
 
@@ -86,6 +89,8 @@ class Part:
     spans: dict[str, np.ndarray] = field(default_factory=dict)  # (N, 2) first and last, where the file's masks tell
     extra: dict[str, np.ndarray] = field(default_factory=dict)  # (N,) texts or numbers
     tokens: np.ndarray | str | None = None  # (N, 3, L) int32 of text_bert, or why it is of no use
+    classes: tuple[str, ...] = ()  # names of the label's values, where the layout knows them
+    unlabelled: dict[int, str] = field(default_factory=dict)  # row: why its label is no class
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -100,6 +105,7 @@ class Source:
     classes: list[str] | None = None
     unused: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()  # modalities of which no split has an array: their features are zeros
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -142,7 +148,27 @@ def read_source(
             columns = _columns_of_items(tree, name, where, vectors) if isinstance(tree, list | tuple) else tree
             parts[split], left = part_of(columns, name, f"{where}: {name}")
             unused += [key for key in left if key not in unused]
-    return Source(where, parts, None, tuple(unused), vectors.said if vectors is not None else ())
+    classes = {part.classes for part in parts.values()}
+    if len(classes) > 1:
+        raise ValueError(f"{where}: the labels of some splits are emotions, those of others are not")
+    parts, lacks = _stood_in(parts, where)
+    said = vectors.said if vectors is not None else ()
+    return Source(where, parts, list(classes.pop()) or None, tuple(unused), said, lacks)
+
+
+def _stood_in(parts: dict[str, Part], where: str) -> tuple[dict[str, Part], tuple[str, ...]]:
+    """The parts with zeros (N, L, 1) for a modality of which none has an array, and which those are."""
+    lacks = tuple(k for k in MODALITIES if not any(k in part.features for part in parts.values()))
+    found = {}
+    for split, part in parts.items():
+        for k in MODALITIES:
+            if k not in part.features and k not in lacks:
+                other = next(name for name, other in parts.items() if k in other.features)
+                raise ValueError(f"{where}: array {part.name}_{k} is missing, while {other} has its own")
+        frames = max(rows.shape[1] for rows in part.features.values())
+        zeros = np.broadcast_to(np.float32(0), (len(part), frames, 1))
+        found[split] = replace(part, features={k: part.features.get(k, zeros) for k in MODALITIES})
+    return found, lacks
 
 
 def _paths(files: Sequence[str | Path]) -> list[Path]:
@@ -189,8 +215,17 @@ def _splits_of(tree: Any, where: str) -> dict[str, tuple[str, Any]] | None:
         return found
     if any(name in keys for k in MODALITIES for name in SPELLINGS[k]):
         return None
-    shown = ", ".join(map(str, list(tree)[:6])) or "nothing"
-    raise ValueError(f"{where}: no split 'train', 'valid' (or 'dev') or 'test'; found: {shown[:200]}")
+    shown = _listed(map(str, list(tree)[:6])) or "nothing"
+    raise ValueError(f"{where}: no split 'train', 'valid' (or 'dev') or 'test'; found: {shown}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return printable(", ".join(names))[:200]
+
+
+def printable(text: str) -> str:
+    """A text out of a file in one line, without what a terminal takes for a command."""
+    return "".join(x if x.isprintable() else " " for x in text)
 
 
 def source_from_arrays(arrays: Mapping[str, np.ndarray], *, where: str) -> Source:
@@ -203,16 +238,15 @@ def source_from_arrays(arrays: Mapping[str, np.ndarray], *, where: str) -> Sourc
         if found:
             prefixes[split] = found[0]
     if not prefixes:
-        raise ValueError(
-            f"{where}: no arrays named like 'train_text'; found: {', '.join(sorted(arrays)[:6]) or 'none'}"
-        )
+        raise ValueError(f"{where}: no arrays named like 'train_text'; found: {_listed(sorted(arrays)[:6]) or 'none'}")
     parts, unused = {}, set(arrays) - {"label_names"}
     for split, prefix in prefixes.items():
         columns = {key.removeprefix(f"{prefix}_"): x for key, x in arrays.items() if key.startswith(f"{prefix}_")}
         parts[split], left = part_of(columns, prefix, f"{where}: {prefix}")
         unused -= {f"{prefix}_{key}" for key in set(columns) - set(left)}
     names = [str(name) for name in arrays["label_names"].ravel()] if "label_names" in arrays else None
-    return Source(where, parts, names, tuple(sorted(unused)))
+    parts, lacks = _stood_in(parts, where)
+    return Source(where, parts, names, tuple(sorted(unused)), lacks=lacks)
 
 
 # -- one split --------------------------------------------------------------------------------------------------------
@@ -238,27 +272,33 @@ def part_of(columns: Mapping[str, Any], name: str, where: str) -> tuple[Part, li
             spelling = next((lower[s] for s in SPELLINGS[own] if s in lower), None)
             if spelling is not None and own in MODALITIES:
                 rows_of(given[spelling], f"{where}_{spelling}", [])  # says what is wrong with it
-            raise ValueError(f"{where}: array {name}_{own} is missing; found: {', '.join(given)[:200]}")
+            if own == "label" or key_of.keys().isdisjoint(MODALITIES):
+                raise ValueError(f"{where}: array {name}_{own} is missing; found: {_listed(given)}")
     ids = _texts(given[key_of["id"]], f"{where}_id") if "id" in key_of else None
     if ids is not None and ids.ndim == 2 and ids.shape[1]:
         ids, given = _meta(ids, given)
     features: dict[str, Rows] = {k: rows_of(given[key_of[k]], f"{where}_{k}", ids) for k in MODALITIES if k in key_of}
-    if "text" not in features:
+    if "text" not in features and isinstance(tokens, np.ndarray):
         features["text"] = np.zeros((len(tokens), tokens.shape[2], 0), dtype=np.float32)
-    n = features["text"].shape[0]
+    first = next(iter(features))
+    n = features[first].shape[0]
     if not n:
-        raise ValueError(f"{where}_text holds no clips; leave out a split that has none")
+        raise ValueError(f"{where}_{first} holds no clips; leave out a split that has none")
 
     def column(own: str, values: Any) -> np.ndarray:
         if values.ndim == 0 or len(values) != n:
-            raise ValueError(f"{where}_{own} has shape {values.shape}; {name}_text holds {n} clips")
+            raise ValueError(f"{where}_{own} has shape {values.shape}; {name}_{first} holds {n} clips")
         return values
 
-    for k in MODALITIES:
-        if features[k].shape[0] != n:
-            raise ValueError(f"{where}_{k} has shape {features[k].shape}; {name}_text holds {n} clips")
+    for k, rows in features.items():
+        if rows.shape[0] != n:
+            raise ValueError(f"{where}_{k} has shape {rows.shape}; {name}_{first} holds {n} clips")
     label = column("label", _numbers(given[key_of["label"]], f"{where}_label"))
-    if label.ndim > 1 and label.shape == (n, *(1,) * (label.ndim - 1)):
+    classes, unlabelled = (), {}
+    if label.shape == (n, len(EMOTIONS), 2):
+        classes = EMOTIONS
+        label, unlabelled = _emotion(label, f"{where}_label")
+    elif label.ndim > 1 and label.shape == (n, *(1,) * (label.ndim - 1)):
         label = label.reshape(n)
     if label.ndim != 1:
         raise ValueError(f"{where}_label is {label.dtype} of shape {label.shape}; expected ({n},), one number a clip")
@@ -275,15 +315,15 @@ def part_of(columns: Mapping[str, Any], name: str, where: str) -> tuple[Part, li
                 f"{where}_{own} is {values.dtype} of shape {values.shape}; expected ({n},), one text a clip"
             )
     lengths, spans = {}, {}
-    for k in MODALITIES:
+    for k in features:
         if f"len_{k}" in key_of:
             lengths[k] = column(f"len_{k}", _numbers(given[key_of[f"len_{k}"]], f"{where}_len_{k}"))
         elif isinstance(features[k], Ragged):
             lengths[k] = np.array([len(item) for item in features[k].items])
     if isinstance(tokens, np.ndarray) and len(tokens) != n:
-        tokens = f"{where}_{key_of['bert']} has shape {tokens.shape}; {name}_text holds {n} clips"
+        tokens = f"{where}_{key_of['bert']} has shape {tokens.shape}; {name}_{first} holds {n} clips"
     used = set(key_of.values()) | {"video_id"}
-    if "bert" in key_of and "text" not in lengths:
+    if "bert" in key_of and "text" in features and "text" not in lengths:
         found = _mask_spans(given[key_of["bert"]], features["text"].shape[:2])
         if found is not None:
             spans["text"] = found
@@ -304,8 +344,20 @@ def part_of(columns: Mapping[str, Any], name: str, where: str) -> tuple[Part, li
         spans,
         extra,
         tokens,
+        classes,
+        unlabelled,
     )
     return part, left
+
+
+def _emotion(label: np.ndarray, where: str) -> tuple[np.ndarray, dict[int, str]]:
+    """(N,) which of `EMOTIONS` is felt, of (N, 4, 2) one-hot no or yes an emotion; and rows with none or several."""
+    if not (((label == 0) | (label == 1)).all() and (label.sum(axis=2) == 1).all()):
+        raise ValueError(f"{where} is of shape {label.shape}, but not one-hot whether each of {len(EMOTIONS)} is felt")
+    felt = label[..., 1] == 1
+    count = felt.sum(axis=1)
+    odd = {int(i): "several emotions" if count[i] else "no emotion" for i in np.flatnonzero(count != 1)}
+    return felt.argmax(axis=1), odd
 
 
 def _is_sequences(value: Any) -> bool:
@@ -380,6 +432,7 @@ def _numbers(value: Any, where: str) -> np.ndarray:
 def _texts(value: Any, where: str) -> np.ndarray:
     """Texts from an array or list of texts, bytes or whole numbers; None is an empty text."""
     x = np.asarray(value) if isinstance(value, np.ndarray | StoredArray) else np.array(value, dtype=object)
+    x = np.atleast_1d(x)
     if x.dtype.kind in "Uiu":
         return x
     if x.dtype.kind not in "OS":

@@ -7,28 +7,35 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from imder.modality import MODALITIES, PATTERNS, SYMBOLS, ordered, to_mask
+from imder.modality import MODALITIES, PATTERNS, SYMBOLS, missing, names_of, ordered, patterns, to_mask
 
 #: With one of three modalities left, no more than this can be missing.
 MAX_RATE = 2 / 3
 
 
-def realised_rate(masks: np.ndarray) -> float:
-    """The share of modalities that (N, 3) `available` masks leave out; for few clips by chance off the nominal one."""
-    return float(1 - np.asarray(masks, dtype=bool).mean())
+def realised_rate(masks: np.ndarray, lacks: Sequence[str] = ()) -> float:
+    """The share of modalities that (N, 3) `available` masks leave out; for few clips by chance off the nominal one.
+
+    lacks: those of which the data set has nothing, which do not count.
+    """
+    return float(1 - np.asarray(masks, dtype=bool)[:, ~to_mask(lacks)].mean())
 
 
 @dataclass(frozen=True)
 class FixedMissing:
-    """The same modalities are available in every clip."""
+    """The same modalities are available in every clip.
+
+    lacks: those of which the data set has nothing; in the masks they count as available, as nothing is to recover.
+    """
 
     available: tuple[str, ...]
+    lacks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         have = ordered(self.available)
@@ -39,11 +46,11 @@ class FixedMissing:
     @property
     def rate(self) -> float:
         """The nominal missing rate."""
-        return 1 - len(self.available) / len(MODALITIES)
+        return 1 - len(self.available) / len(missing(self.lacks))
 
     def masks(self, ids: Iterable[str]) -> np.ndarray:
         """(N, 3) bool, True where available."""
-        return np.tile(to_mask(self.available), (len(list(ids)), 1))
+        return np.tile(to_mask((*self.available, *self.lacks)), (len(list(ids)), 1))
 
     realised = staticmethod(realised_rate)
 
@@ -53,22 +60,30 @@ class RandomMissing:
     """Each modality of a clip is dropped with one probability, given that one at least stays.
 
     A clip's mask depends on the seed and its id alone, so neither order nor neighbours change it. rate: in [0, 2/3];
-    0.7, as the field writes it, is 2/3: exactly one modality left.
+    0.7, as the field writes it, is 2/3: exactly one modality left. lacks: as of `FixedMissing`; with one, two are left
+    to drop and the rate is in [0, 1/2].
     """
 
     rate: float
     seed: int = 0
-    _cumulated: np.ndarray = field(init=False, repr=False, compare=False)  # probabilities of PATTERNS
+    lacks: tuple[str, ...] = ()
+    _cumulated: np.ndarray = field(init=False, repr=False, compare=False)  # probabilities of the patterns
 
     def __post_init__(self) -> None:
         _check_rate(self.rate)
         _check_seed(self.seed)
-        weights = [pattern_probability(self.rate, len(pattern)) for pattern in PATTERNS]
+        count = len(missing(self.lacks))
+        if self.rate > (most := 1 - 1 / count) and count < len(MODALITIES):
+            raise ValueError(
+                f"missing rate: {self.rate:g} is not allowed for data without {names_of(self.lacks)}, where one of "
+                f"{count} modalities stays; a number from 0 to {most:g} is"
+            )
+        weights = [pattern_probability(self.rate, len(pattern), count) for pattern in patterns(self.lacks)]
         object.__setattr__(self, "_cumulated", np.cumsum(weights))
 
     def masks(self, ids: Iterable[str]) -> np.ndarray:
         """(N, 3) bool, True where available."""
-        return _draw(ids, self.seed, self._cumulated)
+        return _draw(ids, self.seed, self._cumulated, self.lacks)
 
     realised = staticmethod(realised_rate)
 
@@ -173,12 +188,15 @@ def parse_rates(text: str) -> dict[str, float]:
     return _check_rates(pairs)
 
 
-def pattern_probability(rate: float, left: int) -> float:
-    """The probability of one pattern that leaves `left` modalities, at an expected missing rate.
+def pattern_probability(rate: float, left: int, of: int = len(MODALITIES)) -> float:
+    """The probability of one pattern that leaves `left` modalities of 3 or 2, at an expected missing rate.
 
     Dropping each with p and refusing the empty pattern, the expected rate is (p + p^2) / (1 + p + p^2); solved for p.
+    Of two modalities it is p / (1 + p).
     """
     ratio = min(rate, MAX_RATE) / (1 - min(rate, MAX_RATE))
+    if of == 2:
+        return ratio ** (2 - left) * (1 - ratio) ** (left - 1) / (1 + ratio)
     p = (math.sqrt(1 + 4 * ratio) - 1) / 2
     # p^(3-left) (1-p)^left / (1 - p^3), a factor 1 - p cancelled so that p = 1 is no special case
     return p ** (3 - left) * (1 - p) ** (left - 1) / (1 + p + p * p)
@@ -214,17 +232,17 @@ def batch_shares(rate: float) -> tuple[float, float]:
     return round((3 * rate - two_left) / 2, 12), round(two_left, 12)
 
 
-def shares(masks: np.ndarray) -> dict[int, float]:
-    """The share of clips that have 3, 2 and 1 modalities."""
-    counts = np.asarray(masks, dtype=bool).sum(axis=1)
+def shares(masks: np.ndarray, lacks: Sequence[str] = ()) -> dict[int, float]:
+    """The share of clips that have 3, 2 and 1 modalities, not counting what the data set has nothing of."""
+    counts = np.asarray(masks, dtype=bool)[:, ~to_mask(lacks)].sum(axis=1)
     return {n: float((counts == n).mean()) for n in (3, 2, 1)}
 
 
-def _draw(ids: Iterable[str], seed: int, cumulated: np.ndarray) -> np.ndarray:
-    """(N, 3) bool: a pattern a clip, of the cumulated probabilities (7,)."""
+def _draw(ids: Iterable[str], seed: int, cumulated: np.ndarray, lacks: Sequence[str] = ()) -> np.ndarray:
+    """(N, 3) bool: a pattern a clip, of the cumulated probabilities of `patterns(lacks)`."""
     draws = np.array([_uniform(seed, clip_id) for clip_id in ids])
     rows = np.searchsorted(cumulated, draws * cumulated[-1], side="right")
-    return np.array([to_mask(pattern) for pattern in PATTERNS])[rows]
+    return np.array([to_mask((*pattern, *lacks)) for pattern in patterns(lacks)])[rows]
 
 
 def _is_number(value: Any) -> bool:

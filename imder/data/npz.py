@@ -30,7 +30,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
             _check_sizes(path, members)
             return {info.filename.removesuffix(".npy"): _read_member(path, archive, info) for info in members}
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, struct.error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a whole npz file ({error})") from None
+        raise ValueError(f"{path}: not a whole npz file ({str(error)[:80]})") from None
 
 
 def _check_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:

@@ -346,7 +346,7 @@ class _Machine:
     def array(self, shape: Any, dtype: Any, fortran: Any, data: Any) -> Any:
         """The array of a state: its size is compared with its bytes before anything is made of them."""
         if not isinstance(shape, tuple) or len(shape) > MAX_AXES or any(type(n) is not int or n < 0 for n in shape):
-            raise _Refusal(f"holds an array of shape {str(shape)[:40]}")
+            raise _Refusal(f"holds an array of shape {' '.join(str(shape).split())[:40]}")
         if not isinstance(dtype, _Dtype):
             raise _Refusal("holds an array without a type")
         count = math.prod(shape)

@@ -35,12 +35,17 @@ class Standardiser:
 
     @classmethod
     def fit(cls, clips: Iterable[Clip]) -> Standardiser:
-        """Over the valid frames of these clips (the training split), in one pass."""
+        """Over the valid frames of these clips (the training split), in one pass.
+
+        A modality that is absent from all of them is left as it is: its stand-ins are zeros.
+        """
         count = dict.fromkeys(MODALITIES, 0)
         mean: dict[str, np.ndarray] = {}
         squares: dict[str, np.ndarray] = {}  # sum of squared deviations (Chan et al. 1983)
+        width: dict[str, int] = {}
         for clip in clips:
             for k in MODALITIES:
+                width[k] = clip.features[k].shape[1]
                 if k in clip.absent:
                     continue
                 x = clip.features[k].astype(np.float64)
@@ -57,7 +62,8 @@ class Standardiser:
             raise ValueError("standardiser: no clips given; at least one is needed")
         for k in MODALITIES:
             if not count[k]:
-                raise ValueError(f"standardiser: {k} is absent in every clip; at least one with it is needed")
+                mean[k] = squares[k] = np.zeros(width[k])
+                count[k] = 1
         std = {k: np.sqrt(squares[k] / count[k]) for k in MODALITIES}
         for k in MODALITIES:
             std[k] = np.where(std[k] > _CONSTANT * (np.abs(mean[k]) + _CONSTANT), std[k], 1)

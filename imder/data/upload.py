@@ -156,7 +156,7 @@ def _members(path: Path) -> list[zipfile.ZipInfo]:
             members = archive.infolist()
     except (zipfile.BadZipFile, RuntimeError, OSError, ValueError, struct.error) as error:
         raise ValueError(f"{path}: not a whole zip ({str(error)[:80]})") from None
-    members = [info for info in members if not info.is_dir() and "__MACOSX/" not in info.filename]
+    members = [info for info in members if not info.filename.endswith("/") and "__MACOSX/" not in info.filename]
     if len(members) > MAX_MEMBERS:
         raise ValueError(f"{path}: holds {len(members)} files; at most {MAX_MEMBERS} are read")
     total = sum(info.file_size for info in members)

@@ -26,6 +26,7 @@ from imder.evaluation.predictions import PredictionsFile
 from imder.evaluation.rows import MasksFile, Row, RowFile, open_rows, read_rows
 from imder.evaluation.study import METHODS, PROTOCOLS, RATES, Entry, EvaluationConfig, Study, Tick, run_digest
 from imder.evaluation.table import markdown
+from imder.modality import names_of, patterns, symbols
 from imder.samplers import SAMPLERS
 
 BAR = "{percentage:3.0f}% |{bar}| {elapsed}, {remaining} left  {desc}"
@@ -105,6 +106,10 @@ def main(args: argparse.Namespace) -> int:
             _say(
                 f"{left_out} clips of {config.split!r} lack a modality and are left out: there is no truth to judge by"
             )
+        for study in studies:
+            if study.lacks:
+                told = ", ".join(map(symbols, patterns(study.lacks)))
+                _say(f"{study.data.name!r} has no {names_of(study.lacks)}: the patterns are {told}")
         lacking = set(config.methods) - {method for study in studies for method in study.methods}
         if lacking:
             raise ValueError(f"methods: none of these runs has {', '.join(sorted(lacking))}")

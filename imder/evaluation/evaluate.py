@@ -98,11 +98,19 @@ def encode_clips(model: IMDer, standardiser: Standardiser, clips: Sequence[Clip]
 
 
 def fitted_fills(
-    model: IMDer, standardiser: Standardiser, data: FeatureSet, train: Encoded, batch: int = 100
+    model: IMDer,
+    standardiser: Standardiser,
+    data: FeatureSet,
+    train: Encoded,
+    batch: int = 100,
+    lacks: Sequence[str] = (),
 ) -> dict[str, Callable[[Latents, tuple[str, ...], Tensor], Latents]]:
-    """The fills by name, fitted on `train`. Their few choices are made on `valid`, or on a fifth of `train`."""
+    """The fills by name, fitted on `train`. Their few choices are made on `valid`, or on a fifth of `train`.
+
+    lacks: modalities that a complete clip of these data has nothing of.
+    """
     if "valid" in data.splits:
-        fit, tune = train, encode_clips(model, standardiser, data.complete("valid"), batch)
+        fit, tune = train, encode_clips(model, standardiser, data.complete("valid", lacks), batch)
     else:
         cut = max(1, len(train) * 4 // 5)
         fit, tune = train.take(torch.arange(cut)), train.take(torch.arange(min(cut, len(train) - 1), len(train)))
@@ -146,6 +154,11 @@ class RecoveryStudy(Study):
             if not cell.masks[:, i].all()
         }
         return total + len(absent) * draws * self.nfe * count
+
+    @property
+    def there(self) -> tuple[str, ...]:
+        """The modalities of which the data have something."""
+        return missing(self.lacks)
 
     @cached_property
     def nfe(self) -> int:
@@ -329,26 +342,28 @@ class RecoveryStudy(Study):
         """All training clips."""
         if "train" not in self.data.splits:
             raise ValueError(f"{self.data.name!r} has no split 'train'; fills and distances are fitted on it")
-        return encode_clips(self.model, self.standardiser, self.data.complete("train"), self.config.batch)
+        return self._encoded("train")
+
+    def _encoded(self, split: str) -> Encoded:
+        clips = self.data.complete(split, self.lacks)
+        return encode_clips(self.model, self.standardiser, clips, self.config.batch)
 
     @cached_property
     def fills(self) -> dict[str, Callable[[Latents, tuple[str, ...], Tensor], Latents]]:
         """The fills by name. Their few choices are made on `valid`, or on a fifth of the training clips."""
-        return fitted_fills(self.model, self.standardiser, self.data, self.train, self.config.batch)
+        return fitted_fills(self.model, self.standardiser, self.data, self.train, self.config.batch, self.lacks)
 
     @cached_property
     def probes(self) -> dict[str, Probe]:
         """A classifier of each modality's real clips where labels are classes, its penalty chosen on `valid`."""
         if self.outputs == 1:
             return {}
-        tune = self.train
-        if "valid" in self.data.splits:
-            tune = encode_clips(self.model, self.standardiser, self.data.complete("valid"), self.config.batch)
+        tune = self._encoded("valid") if "valid" in self.data.splits else self.train
         parts = [
             {k: (self.model.unit(k, z).numpy(), p.valid.numpy(), p.label.numpy()) for k, z in p.latents.items()}
             for p in (self.train, tune)
         ]
-        return {k: Probe.fit(*(own[k] for own in parts)) for k in MODALITIES}
+        return {k: Probe.fit(*(own[k] for own in parts)) for k in self.there}
 
     @cached_property
     def frames(self) -> int:
@@ -370,12 +385,12 @@ class RecoveryStudy(Study):
     @cached_property
     def projections(self) -> dict[str, Projection]:
         """The principal directions of each modality's training clips."""
-        return {k: Projection.fit(self._flat(k, self.train.latents[k], self.train.valid)) for k in MODALITIES}
+        return {k: Projection.fit(self._flat(k, self.train.latents[k], self.train.valid)) for k in self.there}
 
     @cached_property
     def real(self) -> dict[str, np.ndarray]:
         """The split's true clips in those directions, k: (N, 32)."""
-        return {k: self.points(k, self.clips.latents[k], self.clips.valid) for k in MODALITIES}
+        return {k: self.points(k, self.clips.latents[k], self.clips.valid) for k in self.there}
 
     # Rows ------------------------------------------------------------------------------------------------------------
 
@@ -453,14 +468,14 @@ class RecoveryStudy(Study):
     def floor_cell(self) -> Cell:
         """The cell of the floors: nothing is missing, nothing is recovered."""
         masks = np.ones((len(self.clips), len(MODALITIES)), dtype=bool)
-        mask = f"{self.data.name}/{self.config.split}/fixed-{symbols(MODALITIES)}"
-        return Cell(REAL, self.config.protocols[0], 0, 0.0, mask, masks, MODALITIES)
+        mask = f"{self.data.name}/{self.config.split}/fixed-{symbols(self.there)}"
+        return Cell(REAL, self.config.protocols[0], 0, 0.0, mask, masks, self.there)
 
     def floors_done(self, known: set[tuple[Any, ...]]) -> bool:
         """Whether the floors' last row is among the identities `known`."""
         row = self.row(
             self.floor_cell(), f"{list(DISTANCES)[-1]}_floor_train", None, 0, draws=1, refined=False,
-            modality=MODALITIES[-1],
+            modality=self.there[-1],
         )  # fmt: skip
         return identity(row) in known
 
@@ -472,10 +487,10 @@ class RecoveryStudy(Study):
         """
         cell, found, every = self.floor_cell(), [], np.arange(len(self.clips))
         if self.probes:
-            found += [self._probe_row(cell, k, self.clips.latents[k], every, 1, False) for k in MODALITIES]
+            found += [self._probe_row(cell, k, self.clips.latents[k], every, 1, False) for k in self.there]
         others = self.train_alike()
         for name, distance in DISTANCES.items():
-            for k in MODALITIES:
+            for k in self.there:
                 halves: Floor = halves_floor(distance, self.real[k])
                 points = self.points(k, others.latents[k], others.valid)
                 common = {"draws": 1, "refined": False, "modality": k}

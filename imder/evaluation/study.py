@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from imder.data.missing import BatchwiseMissing, FixedMissing, RandomMissing, Un
 from imder.evaluation.metrics import figures, metric_names, scale_of
 from imder.evaluation.predictions import CELL
 from imder.evaluation.rows import MasksFile, Row, identity
-from imder.modality import MODALITIES, PATTERNS, from_mask, symbols
+from imder.modality import MODALITIES, from_mask, names_of, patterns, symbols
 from imder.samplers import check_steps, get_sampler
 
 #: `shuffled` is a control, measured only where it is asked for: IMDer's draws given another clip's observed features.
@@ -116,8 +116,8 @@ class Cell:
     seed: int
     nominal: float
     mask: str
-    masks: np.ndarray
-    available: tuple[str, ...]  # of all clips; empty where it differs by clip
+    masks: np.ndarray  # what the data set has nothing of counts as available
+    available: tuple[str, ...]  # of all clips, without what the data set has nothing of; empty where it differs by clip
 
     @property
     def title(self) -> str:
@@ -155,8 +155,18 @@ class Study(ABC):
         self.outputs = run.model.config.outputs
         self.standardiser, self.data, self.config, self.masks = run.standardiser, data, config, masks
         self.scale = scale_of(data.label_range, data.label_classes)
-        clips = list(data.split(config.split))
-        complete = [clip for clip in clips if not clip.absent]
+        self.lacks = run.lacks
+        if more := set(run.lacks) - set(data.lacks):
+            raise ValueError(f"the run {name!r} was trained without {names_of(more)}, which {data.name!r} has")
+        if self.lacks and (odd := [p for p in config.protocols if p not in ("fixed", "random")]):
+            raise ValueError(
+                f"protocol: {odd[0]!r} is of three modalities, and {data.name!r} has no {names_of(self.lacks)}; "
+                "fixed and random are measured"
+            )
+        for rate in config.rates if self.lacks and "random" in config.protocols else ():
+            RandomMissing(float(rate), 0, self.lacks)
+        clips = data.split(config.split)
+        complete = data.complete(config.split, self.lacks)
         if not complete:
             raise ValueError(f"no clip of {config.split!r} in {data.name!r} is complete; only complete ones are judged")
         self.left_out, clips = len(clips) - len(complete), complete
@@ -221,11 +231,12 @@ class Study(ABC):
         """(entry of the masks file, nominal rate, masks (N, 3), pattern or nothing) of a protocol."""
         config = self.config
         if protocol == "fixed":
-            made = [(f"fixed-{symbols(p)}", FixedMissing(p), p) for p in PATTERNS]
+            made = [(f"fixed-{symbols(p)}", FixedMissing(p, self.lacks), p) for p in patterns(self.lacks)]
         elif protocol == "unequal":
             made = [(f"unequal-{(m := UnequalMissing(r, seed)).name}-seed{seed}", m, ()) for r in config.unequal]
         else:
-            kind = RandomMissing if protocol == "random" else BatchwiseMissing
+            protocols = {"random": partial(RandomMissing, lacks=self.lacks), "batchwise": BatchwiseMissing}
+            kind = protocols[protocol]
             made = [(f"{protocol}-{rate:g}-seed{seed}", kind(float(rate), seed), ()) for rate in config.rates]
         for name, missing, pattern in made:
             entry = f"{self.data.name}/{config.split}/{name}"
@@ -282,7 +293,7 @@ class Study(ABC):
         exact: float | None = None,
     ) -> Row:
         """One row, its keys in the order of `SCHEMA`."""
-        how, by_count = self.sampling(cell.method), shares(cell.masks)
+        how, by_count = self.sampling(cell.method), shares(cell.masks, self.lacks)
         return {
             "method": cell.method,
             "available": list(cell.available),
@@ -296,7 +307,7 @@ class Study(ABC):
             "steps": how["steps"],
             "protocol": cell.protocol,
             "nominal_missing_rate": round(cell.nominal, 6),
-            "realised_missing_rate": round(realised_rate(cell.masks), 6),
+            "realised_missing_rate": round(realised_rate(cell.masks, self.lacks), 6),
             **self.common,
             "modality": modality,
             "nfe": how["nfe"],

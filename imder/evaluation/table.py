@@ -11,7 +11,7 @@ import numpy as np
 from imder.baselines import BASELINES
 from imder.evaluation.rows import Row
 from imder.evaluation.study import CONTROLS, DRAWN
-from imder.modality import MODALITIES, PATTERNS, SYMBOLS, missing, symbols
+from imder.modality import MODALITIES, SYMBOLS, missing, names_of, patterns, symbols
 
 TITLES = {
     "imder": "IMDer",
@@ -41,6 +41,12 @@ class Rows:
         self.shown = SHOWN_DRAWS if SHOWN_DRAWS in several else max(several, default=1)
         self.most = max(several, default=1)
         self.methods = [name for name in TITLES if any(row["method"] == name for row in rows)]
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """The modalities of which the data have nothing: not there even where nothing is missing."""
+        fixed = [row for row in self.rows if row["protocol"] == "fixed" and not row["nominal_missing_rate"]]
+        return missing(fixed[0]["available"]) if fixed else ()
 
     def value(self, field: str = "value", **wanted: Any) -> float | None:
         """The mean over seeds of the rows with those fields; None where there are none."""
@@ -102,8 +108,15 @@ class Told:
 
 
 def _fixed(rows: Rows) -> list[str]:
-    predicted = _predicted(rows, [(symbols(p), {"available": list(p)}) for p in PATTERNS], "available")
-    return [part for one in recovery(rows) for part in (one.said, table(one.head, one.body))] + predicted
+    names = patterns(rows.lacks)
+    said = [lacks_said(rows.lacks)] if rows.lacks else []
+    predicted = _predicted(rows, [(symbols(p), {"available": list(p)}) for p in names], "available")
+    return [*said, *(part for one in recovery(rows) for part in (one.said, table(one.head, one.body))), *predicted]
+
+
+def lacks_said(lacks: Sequence[str]) -> str:
+    """What a table of data that lack a modality is to be read with."""
+    return f"The data have no {names_of(lacks)}: {symbols(missing(lacks))} is all that a clip has."
 
 
 def recoveries(rows: Sequence[Row]) -> list[Told]:
@@ -133,8 +146,8 @@ def recovery(rows: Rows) -> list[Told]:
     n, most = rows.shown, rows.most
     controls = [method for method in CONTROLS if method in rows.methods]
     errors, distances = [], []
-    for pattern in PATTERNS[:-1]:
-        for k in missing(pattern):
+    for pattern in patterns(rows.lacks)[:-1]:
+        for k in missing((*pattern, *rows.lacks)):
             name = f"{symbols(pattern)} → {SYMBOLS[k]}"
             where = {"available": list(pattern), "modality": k}
 
@@ -184,8 +197,8 @@ def _probes(rows: Rows) -> Told:
     asked = [("imder", 1, False), ("imder", n, False), ("imder", n, True)]
     asked += [(m, 1, False) for m in ("ridge", "knn", "mean", "unconditional", "shuffled") if m in rows.methods]
     body = []
-    for pattern in PATTERNS[:-1]:
-        for k in missing(pattern):
+    for pattern in patterns(rows.lacks)[:-1]:
+        for k in missing((*pattern, *rows.lacks)):
             own = {"metric": "probe_accuracy", "modality": k}
             values = [rows.value(method="real", **own)]
             for method, draws, refined in asked:

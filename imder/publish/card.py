@@ -12,8 +12,8 @@ from imder import hub
 from imder.baselines import BASELINES
 from imder.card import MADE, Head, join_card, split_card, table
 from imder.data.dataset import BUNDLED, FeatureSet
-from imder.modality import MODALITIES, NAMES, SYMBOLS
-from imder.publish.figures import ALL, METRICS, Figures
+from imder.modality import MODALITIES, NAMES, SYMBOLS, names_of
+from imder.publish.figures import METRICS, Figures, whole
 
 TASK = "Sentiment of a clip with modalities missing"
 _LEGEND = ", ".join(f"{SYMBOLS[k]} {NAMES[k].lower()}" for k in MODALITIES)
@@ -71,7 +71,7 @@ def _results(run: hub.Run, figures: Sequence[Figures]) -> list[EvalResult]:
     for own in figures:
         for (pattern, metric), value in own.values.items():
             kind, words = METRICS[metric]
-            there = "everything available" if pattern == ALL else f"{pattern} available"
+            there = "everything available" if pattern == whole(run) else f"{pattern} available"
             found.append(
                 EvalResult(
                     task_type="video-classification",
@@ -144,13 +144,15 @@ def limits(run: hub.Run, figures: Sequence[Figures]) -> list[str]:
         f"It reads features of just these widths a frame: {widths}, extracted as those of its data; no video and no "
         f"sound. It predicts {data.get('label_name', 'a label')} {label}, as its data are labelled.",
     ]
+    if run.lacks:
+        said.append(f"Its data have no {names_of(run.lacks)}, which it therefore neither reads nor recovers.")
     if run.kind == "imder":
         said.append(
             "What is recovered is drawn from a distribution: it is plausible given what was observed, and no record of "
             "what the person said, sounded like or looked like."
         )
     for own in figures[:1]:
-        if (worst := own.weakest()) and (best := own.values.get((ALL, "mae"))) is not None:
+        if (worst := own.weakest()) and (best := own.values.get((whole(run), "mae"))) is not None:
             said.append(
                 f"Weakest with {worst[0]} available: mean absolute error {worst[1]:.2f}, {best:.2f} with everything "
                 f"({own.split} split)."

@@ -13,7 +13,7 @@ from imder import hub
 from imder.evaluation.rows import Row, identity, read_rows
 from imder.evaluation.study import run_digest
 from imder.evaluation.table import SHOWN_DRAWS
-from imder.modality import MODALITIES, PATTERNS, symbols
+from imder.modality import PATTERNS, missing, symbols
 
 ASSETS = Path(__file__).parents[2] / "assets"
 #: The measured rows that come with this repository.
@@ -29,7 +29,6 @@ METRICS = {
     "f1_weighted": ("f1", "weighted F1 of the classes"),
     "f1_macro": ("f1", "unweighted F1 of the classes"),
 }
-ALL = symbols(MODALITIES)
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,11 @@ class Figures:
         """The pattern with the largest error, and that error."""
         errors = {pattern: self.values[pattern, "mae"] for pattern in self.patterns if (pattern, "mae") in self.values}
         return max(errors.items(), key=lambda item: item[1]) if errors else None
+
+
+def whole(run: hub.Run) -> str:
+    """The pattern of a clip that has all that the run's data have."""
+    return symbols(missing(run.lacks))
 
 
 def figures_of(run: hub.Run, rows: Sequence[str | Path] | None = None) -> list[Figures]:
@@ -106,7 +110,7 @@ def _of_training(run: hub.Run) -> list[Figures]:
         return []
     values = {}
     for pattern in map(symbols, PATTERNS):
-        value = metrics["mae"].get("complete") if pattern == ALL else by_pattern.get(pattern)
+        value = metrics["mae"].get("complete") if pattern == whole(run) else by_pattern.get(pattern)
         value = value.get("recovered") if isinstance(value, dict) else value
         if isinstance(value, int | float):
             values[pattern, "mae"] = float(value)

@@ -118,7 +118,13 @@ class Panel:
     @property
     def missing(self) -> tuple[Place, ...]:
         """The places at which something is missing."""
-        return tuple(p for p in self.places if (p > 0 if isinstance(p, float) else isinstance(p, str) or len(p) < 3))
+        return tuple(p for p in self.places if (p > 0 if isinstance(p, float) else p != self.whole))
+
+    @property
+    def whole(self) -> tuple[str, ...] | None:
+        """All that a clip of these data has, where the panel is by what is available and that was measured."""
+        found = [p for p in self.places if isinstance(p, tuple) and not self.realised[p]]
+        return found[0] if found else None
 
     def seeds(self, column: Column, places: Sequence[Place] | None = None) -> tuple[int, ...]:
         """The seeds that the column has at all of those places where it has any."""

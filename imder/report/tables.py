@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
 
 from imder.evaluation.significance import LOWER
-from imder.evaluation.table import text
+from imder.evaluation.table import lacks_said, text
+from imder.modality import missing
 from imder.report.blocks import DASH, Cell, Part, Table, best_marked, plain
 from imder.report.reported import Reported
 from imder.report.results import Column, Panel, Place, place_name
@@ -128,6 +129,8 @@ def _caption(panel: Panel, metrics: Sequence[str], spread: bool) -> str:
         said.append(f"MR is the nominal {rates}, beside it the realised one.")
     else:
         said.append("L language, A voice, V face.")
+        if panel.whole and (lacks := missing(panel.whole)):
+            said.append(lacks_said(lacks))
     figures = ("in percent, " if metrics == panel.accuracies else "") + f"{seeds_said(panel)}."
     said.append(figures[0].upper() + figures[1:])
     if metrics == panel.accuracies and panel.scale == "mosi":

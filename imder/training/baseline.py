@@ -17,7 +17,7 @@ from imder.baselines import BASELINES, Recognizer, gcnet, mmin
 from imder.baselines.recognizer import grouped
 from imder.data.clip import Batch, Clip
 from imder.data.dataset import FeatureSet
-from imder.modality import PATTERNS, symbols, to_mask
+from imder.modality import SYMBOLS, symbols
 from imder.model.task import TITLES, check_outputs, figures, outcome, outputs_for
 from imder.samplers import noise_seed
 from imder.training.checkpoint import write_folder
@@ -51,7 +51,7 @@ class BaselineBench(Bench):
         if self.config.model == "mmin":
             return ("teacher",), ("student",)
         if self.config.model == "subset":
-            return (tuple(f"network-{symbols(pattern)}" for pattern in PATTERNS),)
+            return (tuple(f"network-{symbols((*p, *self.data.lacks))}" for p in self.patterns),)
         return (("network",),)
 
     def cost(self, name: str, sizes: dict[str, int]) -> float:
@@ -198,18 +198,14 @@ def _learn(
     return fit_job(bench, job, report)
 
 
-def _masks(names: Sequence[tuple[str, ...]]) -> Tensor:
-    return torch.stack([torch.from_numpy(to_mask(p)) for p in names])
-
-
 def network(bench: BaselineBench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The whole model with random patterns, or (`subset`) the network of one pattern with that pattern alone."""
     model = bench.network()
-    names = [p for p in PATTERNS if not which or symbols(p) == which]
+    names = [p for p in bench.patterns if not which or symbols((*p, *bench.data.lacks)) == which]
     modules = {"networks": nn.ModuleDict({which: model.networks[which]})} if which else dict(model.named_children())
     name = f"network-{which}" if which else "network"
-    patterns = _masks(names)
-    return _learn(bench, name, model, modules, model.losses, patterns, lambda: judged(bench, model, names), report)
+    masks = bench.masks(names)
+    return _learn(bench, name, model, modules, model.losses, masks, lambda: judged(bench, model, names), report)
 
 
 def teacher(bench: BaselineBench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -224,16 +220,17 @@ def teacher(bench: BaselineBench, which: str, report: Reporter) -> tuple[dict[st
     def losses(batch: Batch, available: Tensor) -> dict[str, Tensor]:
         return model.teacher_losses(batch)
 
-    return _learn(bench, "teacher", model, {"teacher": model.teacher}, losses, _masks(PATTERNS[-1:]), judge, report)
+    complete = bench.masks(bench.patterns[-1:])
+    return _learn(bench, "teacher", model, {"teacher": model.teacher}, losses, complete, judge, report)
 
 
 def student(bench: BaselineBench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """MMIN's student, its encoders from the frozen teacher's."""
     model = bench.network("teacher")
     model.start_student()
-    modules = {"student": model.student}
+    modules, names = {"student": model.student}, bench.patterns
     return _learn(
-        bench, "student", model, modules, model.losses, _masks(PATTERNS), lambda: judged(bench, model, PATTERNS), report
+        bench, "student", model, modules, model.losses, bench.masks(names), lambda: judged(bench, model, names), report
     )
 
 
@@ -254,8 +251,8 @@ def judged(bench: BaselineBench, model: Recognizer, names: Sequence[tuple[str, .
     """Figures on the validation split by pattern, their mean first."""
     label = bench.features["valid"].label.cpu()
     found = {}
-    for pattern in names:
-        available = torch.from_numpy(to_mask(pattern)).expand(len(label), -1)
+    for pattern, mask in zip(names, bench.masks(names), strict=True):
+        available = mask.expand(len(label), -1)
         found[symbols(pattern)] = figures(predictions(bench, model, available), label)
     return by_pattern(found)
 
@@ -266,12 +263,12 @@ def judged(bench: BaselineBench, model: Recognizer, names: Sequence[tuple[str, .
 def measured(bench: BaselineBench, metas: dict[str, dict[str, Any]]) -> tuple[Recognizer, dict[str, Any]]:
     """The trained model, and its metrics on the validation split."""
     model = bench.network(*metas)
-    own = judged(bench, model, PATTERNS)
+    own = judged(bench, model, bench.patterns)
     metrics = {
         "split": "valid",
         "clips": len(bench.clips["valid"]),
-        **summary(own),
-        **{f"{name}_by_pattern": by for name, by in figures_by_pattern(own).items()},
+        **summary(own, bench.patterns),
+        **{f"{name}_by_pattern": by for name, by in figures_by_pattern(own, bench.patterns).items()},
         "parameters": sum(p.numel() for p in model.parameters()),
         "best_update": {name: meta["best_step"] for name, meta in metas.items()},
         "seconds": {name: round(meta["seconds"], 1) for name, meta in metas.items()},
@@ -279,16 +276,16 @@ def measured(bench: BaselineBench, metas: dict[str, dict[str, Any]]) -> tuple[Re
     return model, metrics
 
 
-def summary(found: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Of each figure in `by_pattern`'s form the one of complete clips and the mean over patterns."""
-    complete = symbols(PATTERNS[-1])
+def summary(found: dict[str, float], names: Sequence[tuple[str, ...]]) -> dict[str, dict[str, float]]:
+    """Of each figure in `by_pattern`'s form the one of complete clips and the mean over the patterns `names`."""
+    complete = symbols(names[-1])
     return {name: {"complete": found[f"{name}.{complete}"], "mean": found[name]} for name in TITLES if name in found}
 
 
-def figures_by_pattern(found: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Of each figure in `by_pattern`'s form those of the incomplete patterns."""
-    names = [symbols(p) for p in PATTERNS[:-1]]
-    return {name: {p: found[f"{name}.{p}"] for p in names} for name in TITLES if name in found}
+def figures_by_pattern(found: dict[str, float], names: Sequence[tuple[str, ...]]) -> dict[str, dict[str, float]]:
+    """Of each figure in `by_pattern`'s form those of the incomplete ones of the patterns `names`."""
+    partial = [symbols(p) for p in names[:-1]]
+    return {name: {p: found[f"{name}.{p}"] for p in partial} for name in TITLES if name in found}
 
 
 def spent(training: dict[str, Any]) -> str:
@@ -301,7 +298,9 @@ def card(metrics: dict[str, Any], training: dict[str, Any], note: str) -> str:
     """What the training measured, as the body of the model card."""
     command = f"`{training['command']}`" if training["command"] else "`imder.training.train`"
     told = [name for name in TITLES if name in metrics]
-    rows = {name: metrics[f"{name}_by_pattern"] | {"LAV": metrics[name]["complete"]} for name in told}
+    partial = metrics[f"{told[0]}_by_pattern"]
+    complete = "".join(letter for letter in SYMBOLS.values() if any(letter in pattern for pattern in partial))
+    rows = {name: metrics[f"{name}_by_pattern"] | {complete: metrics[name]["complete"]} for name in told}
     patterns = rows[told[0]]
     return "\n".join(
         [

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from imder.hub import LOG, Run
-from imder.modality import MODALITIES
 from imder.training.checkpoint import write_folder
 from imder.training.stages import Bench, complete_figures, readout_r2
 
@@ -42,7 +41,7 @@ def inherit(bench: Bench, run: Run) -> None:
     if odd := [name for name, x in first.items() if x is None or x.shape != wanted[name].shape]:
         raise ValueError(f"from: {run.source} cannot start a {bench.config.preset} run: {odd[0]} is absent or differs")
     if _same_scores(bench, run):
-        for k in MODALITIES:
+        for k in bench.there:
             score = dict(run.metrics["score"][k])
             tensors = {name: theirs[name] for name in model.score_modules(k).state_dict()}
             _write(bench, run, f"score-{k}", tensors, score, int(score.pop("update")))

@@ -20,7 +20,7 @@ from imder import hub
 from imder.data.clip import collate
 from imder.data.dataset import FeatureSet
 from imder.data.standardise import Standardiser
-from imder.modality import MODALITIES
+from imder.modality import MODALITIES, names_of
 from imder.model import IMDer
 from imder.model.official import load_official
 from imder.training.stages import fit_readout, moments
@@ -178,6 +178,8 @@ def _fit(model: IMDer, data: FeatureSet) -> None:
         raise ValueError(f"data: {data.name!r} has {k} of width {data.feature_dims[k]}; the weights read {dims[k]}")
     if "train" not in data.splits:
         raise ValueError(f"data: {data.name!r} has no split 'train'; readouts are fitted on it")
+    if data.lacks:
+        raise ValueError(f"data: {data.name!r} has no {names_of(data.lacks)}; the authors' weights are of all three")
     batch = collate(data.complete("train"))
     latents = model.encode(batch.features)
     valid = model.latent_valid(batch.valid)

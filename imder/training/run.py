@@ -17,7 +17,6 @@ import torch
 
 from imder import hub
 from imder.data.dataset import FeatureSet
-from imder.modality import MODALITIES
 from imder.model import IMDer
 from imder.model.task import TITLES
 from imder.training import baseline
@@ -214,6 +213,7 @@ def _finish(
         "label_name": data.label_name,
         "label_range": list(data.label_range),
         **({"label_classes": list(data.label_classes)} if data.label_classes else {}),
+        **({"lacks": list(data.lacks)} if data.lacks else {}),
         "feature_names": {k: list(names) for k, names in data.feature_names.items()},
         "n_train": len(bench.features["train"]),
         "n_valid": len(bench.features["valid"]),
@@ -253,9 +253,9 @@ def _finish(
 
 def _measured(bench: Bench, metas: dict[str, dict[str, Any]]) -> tuple[IMDer, dict[str, Any]]:
     """The trained model, and its metrics on the validation split."""
-    model = bench.model("encode", *(f"score-{k}" for k in MODALITIES), "recover")
+    model = bench.model("encode", *(f"score-{k}" for k in bench.there), "recover")
     recovered = metas["recover"]["figures"]
-    by, zero = figures_by_pattern(recovered), zero_fill(model, bench)
+    by, zero = figures_by_pattern(recovered, bench.patterns), zero_fill(model, bench)
     beside = {
         f"{name}_by_pattern": {p: {"recovered": x, "zero": zero[p][name]} for p, x in own.items()}
         for name, own in by.items()
@@ -264,11 +264,13 @@ def _measured(bench: Bench, metas: dict[str, dict[str, Any]]) -> tuple[IMDer, di
         "split": "valid",
         "clips": len(bench.features["valid"]),
         "draws": bench.config.valid_draws,
-        **summary(recovered),
+        **summary(recovered, bench.patterns),
         **beside,
         "feature_error": {"draw": recovered["draw_error"], "draw_refined": recovered["refined_error"]},
-        "readout_r2": {k: metas["encode"]["figures"][f"readout_r2.{k}"] for k in MODALITIES},
-        "score": {k: metas[f"score-{k}"]["figures"] | {"update": metas[f"score-{k}"]["best_step"]} for k in MODALITIES},
+        "readout_r2": {k: metas["encode"]["figures"][f"readout_r2.{k}"] for k in bench.there},
+        "score": {
+            k: metas[f"score-{k}"]["figures"] | {"update": metas[f"score-{k}"]["best_step"]} for k in bench.there
+        },
         "seconds": {name: round(meta["seconds"], 1) for name, meta in metas.items()},
     }
 
@@ -296,6 +298,7 @@ def card(metrics: dict[str, Any], training: dict[str, Any], note: str) -> str:
     """What the training measured, as the body of the model card."""
     command = f"`{training['command']}`" if training["command"] else "`imder.training.train`"
     lines = [note.strip(), ""] if note.strip() else []
+    count = {6: "six", 2: "two"}[len(metrics[f"{next(name for name in TITLES if name in metrics)}_by_pattern"])]
     lines += [
         f"## Measured on the {metrics['clips']} validation clips",
         "",
@@ -307,13 +310,12 @@ def card(metrics: dict[str, Any], training: dict[str, Any], note: str) -> str:
         "",
         f"Recovered: the prediction averaged over {metrics['draws']} draw(s) after D_k. Error of one draw in latent "
         f"units {metrics['feature_error']['draw']:.2f}, after D_k {metrics['feature_error']['draw_refined']:.2f} "
-        "(mean fill 1), over all missing modalities of the six patterns.",
+        f"(mean fill 1), over all missing modalities of the {count} patterns.",
         "",
         "| modality | R^2 of the readout | score loss | of the linear-Gaussian denoiser | best update |",
         "|---|---|---|---|---|",
     ]
-    for k in MODALITIES:
-        own = metrics["score"][k]
+    for k, own in metrics["score"].items():
         linear = f"{own['linear_loss']:.3f}" if "linear_loss" in own else "-"
         lines.append(f"| {k} | {metrics['readout_r2'][k]:.2f} | {own['score_loss']:.3f} | {linear} | {own['update']} |")
     return "\n".join(lines)

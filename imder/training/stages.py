@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from imder.data.clip import Clip, collate
 from imder.data.dataset import FeatureSet
 from imder.data.standardise import Standardiser
-from imder.modality import MODALITIES, PATTERNS, symbols, to_mask
+from imder.modality import MODALITIES, PATTERNS, missing, names_of, patterns, symbols, to_mask
 from imder.model import IMDer, ModelConfig
 from imder.model.task import check_outputs, figures, outputs_for, task_loss
 from imder.samplers import get_sampler, noise_seed
@@ -35,9 +35,9 @@ Phase = tuple[str, ...]
 JobFunction = Callable[["Bench", str, Reporter], tuple[dict[str, Tensor], dict[str, Any]]]
 
 
-def phases(config: TrainingConfig) -> tuple[Phase, ...]:
-    """The jobs in the order in which they can run."""
-    scores = tuple(f"score-{k}" for k in MODALITIES)
+def phases(config: TrainingConfig, there: tuple[str, ...] = MODALITIES) -> tuple[Phase, ...]:
+    """The jobs in the order in which they can run; only what is `there` in the data has a score network to learn."""
+    scores = tuple(f"score-{k}" for k in there)
     draws = tuple(f"draws-{i}" for i in range(config.passes))
     return ("encode",), (*scores, "fuse"), ("draws-valid", *draws), ("recover",)
 
@@ -110,7 +110,21 @@ class Bench:
 
     def phases(self) -> tuple[Phase, ...]:
         """The jobs in the order in which they can run."""
-        return phases(self.config)
+        return phases(self.config, self.there)
+
+    @property
+    def there(self) -> tuple[str, ...]:
+        """The modalities that some clip has; the others are zeros and never missing."""
+        return missing(self.data.lacks)
+
+    @property
+    def patterns(self) -> tuple[tuple[str, ...], ...]:
+        """What clips can have, without what none has; the complete one last."""
+        return patterns(self.data.lacks)
+
+    def masks(self, names: Sequence[tuple[str, ...]]) -> Tensor:
+        """(n, 3) bool of patterns, what none has among the available."""
+        return torch.stack([torch.from_numpy(to_mask((*p, *self.data.lacks))) for p in names])
 
     def cost(self, name: str, sizes: dict[str, int]) -> float:
         """A job's expected seconds on one core at the supplement's sizes, for the progress bar."""
@@ -121,8 +135,12 @@ class Bench:
     def clips(self) -> dict[str, list[Clip]]:
         """The clips of the training and validation splits, `limit` of each at most."""
         found = {}
+        if len(self.there) < 2:
+            raise ValueError(
+                f"data: {self.data.name!r} has no {names_of(self.data.lacks)}; a recovery needs two modalities at least"
+            )
         for split in ("train", "valid"):
-            clips = self.data.complete(split)
+            clips = self.data.complete(split, self.data.lacks)
             if not clips:
                 raise ValueError(f"data: no clip of {split!r} in {self.data.name!r} is complete; training needs some")
             if 0 < self.config.limit < len(clips):
@@ -227,8 +245,8 @@ def encode(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor
     model = bench.model()
     if model.config.standardise_latents:
         generator = torch.Generator().manual_seed(noise_seed(config.seed, "encode", "rotation"))
-        for k, conv in model.encoders.items():
-            start_encoder(conv, train.values[k][train.valid], generator)
+        for k in bench.there:
+            start_encoder(model.encoders[k], train.values[k][train.valid], generator)
     weights = {k: config.text_readout_weight if k == "text" else config.readout_weight for k in MODALITIES}
 
     def losses(rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -236,7 +254,7 @@ def encode(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor
         latents = model.encode(features)  # raw: the statistics are not set yet
         mask = model.latent_valid(valid)
         total = task_loss(model.output(latents, mask), label)
-        for k in MODALITIES:
+        for k in bench.there:
             read = model.readouts[k](latents[k] * mask[:, None]).transpose(1, 2)
             total = total + weights[k] * squared_error(read, features[k], valid, 1)
         return total
@@ -255,9 +273,12 @@ def encode(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor
     modules.load_state_dict(tensors)
     model.requires_grad_(False).eval()
     raw = bench.latents(model, "train")
-    for k, z in raw.values.items():
-        fit_readout(model.readouts[k], z, train.values[k], raw.valid, train.valid)
-    model.set_latent_statistics({k: moments(z, raw.valid) for k, z in raw.values.items()})
+    for k in bench.there:
+        fit_readout(model.readouts[k], raw.values[k], train.values[k], raw.valid, train.valid)
+    statistics = {k: moments(raw.values[k], raw.valid) for k in bench.there}
+    channels = model.config.latent_channels
+    empty = torch.zeros(channels, device=config.device), torch.ones(channels, device=config.device)
+    model.set_latent_statistics(dict.fromkeys(MODALITIES, empty) | statistics)
     latents = bench.latents(model, "train")
     model.fit_linear(latents.values, latents.valid)
     meta["figures"] |= readout_r2(bench, model)
@@ -305,7 +326,7 @@ def readout_r2(bench: Bench, model: IMDer) -> dict[str, float]:
     part = bench.features["valid"]
     latent_valid = model.latent_valid(part.valid)[:, None]
     found = {}
-    for k in MODALITIES:
+    for k in bench.there:
         truth = part.values[k]
         raw = model.encoders[k](truth.transpose(1, 2)) * latent_valid
         read, wanted = model.readouts[k](raw).transpose(1, 2)[part.valid], truth[part.valid]
@@ -361,7 +382,7 @@ def score(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor]
     config = bench.config
     model = bench.model("encode")
     train, valid = bench.latents(model, "train"), bench.latents(model, "valid")
-    subsets = torch.stack([torch.from_numpy(to_mask(p)) for p in PATTERNS if which not in p])  # (3, 3)
+    subsets = bench.masks([p for p in bench.patterns if which not in p])  # (3, 3)
 
     def losses(rows: Tensor, generator: torch.Generator) -> Tensor:
         latents, mask, _ = train.rows(rows)
@@ -369,7 +390,7 @@ def score(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor]
         return model.score_loss(which, latents, available, mask, generator)
 
     def measure(loss: Callable[..., Tensor]) -> float:
-        """A loss over the validation split on fixed noise, the three subsets in turn."""
+        """A loss over the validation split on fixed noise, the subsets in turn."""
         generator = torch.Generator().manual_seed(noise_seed(config.seed, "score", which, "valid"))
         found = []
         for rows in valid.chunks():
@@ -403,7 +424,7 @@ def score(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor]
 def _wanted(bench: Bench, which: str) -> tuple[str, Tensor, Tensor, list[int]]:
     """(split, rows, available, seeds) of a draws job: one pass over the training clips, or every validation pattern."""
     config = bench.config
-    masks = torch.stack([torch.from_numpy(to_mask(p)) for p in PATTERNS[:-1]])  # (6, 3)
+    masks = bench.masks(bench.patterns[:-1])  # (6, 3)
     if which == "valid":
         count = len(bench.features["valid"])
         pattern = torch.arange(len(masks)).repeat_interleave(config.valid_draws * count)
@@ -428,7 +449,7 @@ def draws(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor]
     """Recoveries by the default sampler, computed once; every chunk is kept: an interruption loses one at most."""
     started = time.monotonic()
     split, rows, available, seeds = _wanted(bench, which)
-    model = bench.model("encode", *(f"score-{k}" for k in MODALITIES))
+    model = bench.model("encode", *(f"score-{k}" for k in bench.there))
     part = bench.latents(model, split)
     folder = bench.folder / "jobs" / f"draws-{which}"
     size = CHUNK if bench.config.device == "cpu" else GPU_CHUNK
@@ -527,7 +548,7 @@ def recover(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tenso
         modules=modules,
         groups=[group | {"weight_decay": config.recover_decay} for group in groups],
         losses=losses,
-        validate=lambda: recovered_figures(model, valid, judged),
+        validate=lambda: recovered_figures(model, valid, judged, bench.patterns),
         start=True,
         **_epochs(bench, config.recover_epochs),
     )
@@ -535,8 +556,13 @@ def recover(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tenso
 
 
 @torch.no_grad()
-def recovered_figures(model: IMDer, part: Part, drawn: Draws) -> dict[str, float]:
-    """Figures of the prediction averaged over draws, by pattern, their mean first; errors before and after D_k."""
+def recovered_figures(
+    model: IMDer, part: Part, drawn: Draws, names: Sequence[tuple[str, ...]] = PATTERNS
+) -> dict[str, float]:
+    """Figures of the prediction averaged over draws, by pattern, their mean first; errors before and after D_k.
+
+    names: the patterns of the draws in their order, and the complete one.
+    """
     outputs, raw, refined_error = [], [], []
     for at in torch.arange(len(drawn.rows)).split(CHUNK):
         rows, available = drawn.rows[at], drawn.available[at]
@@ -547,9 +573,9 @@ def recovered_figures(model: IMDer, part: Part, drawn: Draws) -> dict[str, float
         for kept, values in ((raw, latents), (refined_error, refined)):
             errors = [squared_error(model.unit(k, values[k]), model.unit(k, truth[k]), mask, 2) for k in MODALITIES]
             kept.append(torch.stack(errors, 1)[~available])
-    mean = torch.cat(outputs).unflatten(0, (len(PATTERNS) - 1, -1, len(part))).mean(1)  # (6, N) or (6, N, C)
+    mean = torch.cat(outputs).unflatten(0, (len(names) - 1, -1, len(part))).mean(1)  # (6, N) or (6, N, C)
     told = [*(figures(own, part.label) for own in mean), complete_figures(model, part)]
-    found = by_pattern({symbols(p): own for p, own in zip(PATTERNS, told, strict=True)})
+    found = by_pattern({symbols(p): own for p, own in zip(names, told, strict=True)})
     found["draw_error"] = float(torch.cat(raw).mean())
     found["refined_error"] = float(torch.cat(refined_error).mean())
     return found
@@ -560,7 +586,7 @@ def zero_fill(model: IMDer, bench: Bench) -> dict[str, dict[str, float]]:
     """Figures by pattern on the validation split when missing features are zeros in E_k's input."""
     part = bench.features["valid"]
     found = {}
-    for pattern in PATTERNS[:-1]:
+    for pattern in bench.patterns[:-1]:
         values = {k: x if k in pattern else torch.zeros_like(x) for k, x in part.values.items()}
         latents = model.encode(values)
         filled = Part(latents, model.latent_valid(part.valid), part.label, part.ids, 2)

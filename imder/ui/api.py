@@ -11,7 +11,8 @@ import gradio as gr
 
 from imder.data.clip import Clip
 from imder.data.upload import clip_from_rows
-from imder.modality import PATTERNS, missing
+from imder.modality import missing, ordered
+from imder.modality import patterns as patterns_of
 from imder.pipeline import Recovery, RecoveryPipeline
 from imder.ui.controls import INTERVAL, MODEL
 from imder.ui.jobs import Jobs, Refused
@@ -25,7 +26,6 @@ MAX_LISTED = 200
 MAX_SEARCH = 200
 EVALUATED_DRAWS = 4
 FAILED = "The request failed (code {}). Try again, or another clip or model."
-PARTIAL = tuple(pattern for pattern in PATTERNS if len(pattern) < 3)
 
 
 class Api:
@@ -155,8 +155,9 @@ class Api:
         def work() -> Iterator[dict]:
             pipeline = self.shelf.get(model, data)
             clip = self._given(pipeline, sample, features, label)
-            have = [k for k in ("text", "audio", "vision") if clip is None or k not in clip.absent]
-            patterns = [pattern for pattern in PARTIAL if set(pattern) <= set(have)]
+            gone = set(clip.absent if clip else ()) - set(pipeline.lacks)
+            partial = [ordered((*p, *pipeline.lacks)) for p in patterns_of(pipeline.lacks)[:-1]]
+            patterns = [pattern for pattern in partial if not gone & set(pattern)]
             requests = [
                 validate(
                     pipeline, sample=sample, drop=list(missing(pattern)), sampler=sampler, steps=steps, seed=seed,

@@ -12,7 +12,7 @@ import gradio as gr
 from gradio.components import Component
 
 from imder.data.dataset import FeatureSet
-from imder.modality import MODALITIES, NAMES
+from imder.modality import MODALITIES, NAMES, names_of
 from imder.pipeline import MAX_DRAWS, MAX_GUIDANCE, MAX_SEED, RecoveryPipeline
 from imder.samplers import MAX_STEPS, SAMPLERS
 from imder.ui.jobs import FAILED, Jobs, Refused
@@ -85,6 +85,17 @@ def sample_choices(data: FeatureSet) -> list[tuple[str, str]]:
     return choices
 
 
+def drop_choices(pipeline: RecoveryPipeline) -> list[tuple[str, str]]:
+    """The modalities that can be dropped: not those of which the data have nothing."""
+    return [(NAMES[k], k) for k in MODALITIES if k not in pipeline.lacks]
+
+
+def drop_told(pipeline: RecoveryPipeline) -> str:
+    """How many can be dropped."""
+    gone = names_of(pipeline.lacks)
+    return f"One; this data set has no {gone}." if gone else "One or two; at least one stays."
+
+
 def controls_column(shelf: Shelf, pipeline: RecoveryPipeline, choice: Choice, greeting: str) -> Controls:
     """Draws the column with `choice` set and `greeting` in its status line."""
     with gr.Column(elem_id="controls"):
@@ -101,11 +112,7 @@ def controls_column(shelf: Shelf, pipeline: RecoveryPipeline, choice: Choice, gr
                 gr.Button(example.title, size="sm", min_width=130) for example in told_examples(pipeline.data)
             )
         drop = gr.CheckboxGroup(
-            [(NAMES[k], k) for k in MODALITIES],
-            value=list(choice.drop),
-            label="Drop",
-            info="One or two; at least one stays.",
-            elem_id="drop",
+            drop_choices(pipeline), value=list(choice.drop), label="Drop", info=drop_told(pipeline), elem_id="drop"
         )
         with gr.Row():
             recover = gr.Button("Recover", variant="primary", elem_id="recover", min_width=120, scale=2)

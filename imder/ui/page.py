@@ -26,6 +26,8 @@ from imder.ui.controls import (
     Controls,
     can_stop,
     controls_column,
+    drop_choices,
+    drop_told,
     said,
     sample_choices,
     settled,
@@ -48,7 +50,17 @@ from imder.ui.say import SayPage, say_tab
 from imder.ui.shelf import Shelf
 from imder.ui.stage import stage_component
 from imder.ui.training import TrainingPage, training_tab
-from imder.ui.validate import BadInput, Choice, check_sampler, default_steps, from_link, validate, validate_choice
+from imder.ui.validate import (
+    BadInput,
+    Choice,
+    check_drop,
+    check_sampler,
+    default_drop,
+    default_steps,
+    from_link,
+    validate,
+    validate_choice,
+)
 from imder.ui.watch import watched
 from imder.ui.yours import YoursPage, yours_tab
 
@@ -122,7 +134,7 @@ class Page:
         return self.light(3, work)
 
     def choose(self, model: object, data: object, drop: object, keep: str) -> tuple[Any, ...]:
-        """Another model or data set: model, data, sample, sampler, steps, source line, stage, status.
+        """Another model or data set: model, data, sample, drop, sampler, steps, source line, stage, status.
 
         Where the two do not fit, the one that is not named by `keep` gives way to the first that does.
         """
@@ -147,13 +159,18 @@ class Page:
             pipeline = self.shelf.get(name, folder)
             clips = sample_choices(pipeline.data)
             config = pipeline.model.config
-            stage, _ = self.sample(pipeline, clips[0][1], drop)
+            chosen = check_drop(drop)
+            if set(chosen) & set(pipeline.lacks) or (pipeline.lacks and len(chosen) > 1):
+                chosen = default_drop(pipeline, pipeline.data.clip(clips[0][1]))
+            stage, _ = self.sample(pipeline, clips[0][1], list(chosen))
             return (
-                name, folder, gr.update(choices=clips, value=clips[0][1]), config.sampler, config.steps,
-                source_line(pipeline, name), stage, said(f"Model {name} is loaded, with {pipeline.data.title}."),
+                name, folder, gr.update(choices=clips, value=clips[0][1]),
+                gr.update(choices=drop_choices(pipeline), value=list(chosen), info=drop_told(pipeline)),
+                config.sampler, config.steps, source_line(pipeline, name), stage,
+                said(f"Model {name} is loaded, with {pipeline.data.title}."),
             )  # fmt: skip
 
-        return self.light(8, work)
+        return self.light(9, work)
 
     def steps(self, model: object, data: object, sampler: object) -> tuple[Any, ...]:
         """Another sampler: its own number of steps, status."""
@@ -276,7 +293,7 @@ def _connect(demo: gr.Blocks, page: Page, c: Controls, stage: gr.HTML, source: g
     for keep, chooser in (("model", c.model), ("data", c.data)):
         chooser.input(
             partial(page.choose, keep=keep), [*pair, c.drop],
-            [*pair, c.sample, c.sampler, c.steps, source, stage, c.status],
+            [*pair, c.sample, c.drop, c.sampler, c.steps, source, stage, c.status],
             show_progress="minimal", show_progress_on=c.status, preprocess=False, api_visibility="private", **MODEL,
         )  # fmt: skip
     # The order counts: the browser waits for the end of a listener before it calls the next.

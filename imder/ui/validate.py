@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from imder.data.clip import Clip
-from imder.modality import MODALITIES, NAMES, missing
+from imder.modality import MODALITIES, NAMES, missing, names_of
 from imder.pipeline import MAX_DRAWS, MAX_GUIDANCE, MAX_SEED, RecoveryPipeline, RecoveryRequest
 from imder.samplers import MAX_STEPS, SAMPLERS
 
-DEFAULT_DROP = ("vision",)
 DEFAULT_DRAWS = 8
 #: Network evaluations x draws x dropped modalities of one job: some 20 s of one core.
 MAX_WORK = 12_000
@@ -94,8 +93,17 @@ def check_sample(pipeline: RecoveryPipeline, value: object) -> Clip:
     )
 
 
-def check_drop(value: object) -> tuple[str, ...]:
-    """The dropped modalities, given as `text` or `Language` and so on, in order and once each."""
+def default_drop(pipeline: RecoveryPipeline, clip: Clip) -> tuple[str, ...]:
+    """What is dropped where nobody says: what the clip has not, else its face, or its voice if no clip has a face."""
+    gone = tuple(k for k in clip.absent if k not in pipeline.lacks)
+    return gone or tuple(k for k in ("vision", "audio") if k not in pipeline.lacks)[:1]
+
+
+def check_drop(value: object, lacks: Collection[str] = ()) -> tuple[str, ...]:
+    """The dropped modalities, given as `text` or `Language` and so on, in order and once each.
+
+    lacks: those of which the data set has nothing, which cannot be dropped.
+    """
     if type(value) not in (list, tuple):
         raise BadInput(f"drop: {shown(value)} is not a list; {_ALLOWED_DROP} can be dropped.")
     found = set()
@@ -104,6 +112,9 @@ def check_drop(value: object) -> tuple[str, ...]:
         if k is None:
             raise BadInput(f"drop: {shown(name)} is not a modality; {_ALLOWED_DROP} can be dropped.")
         found.add(k)
+    others = [NAMES[k] for k in MODALITIES if k not in lacks]
+    if lacks and (found & set(lacks) or len(found) != 1):
+        raise BadInput(f"drop: this data set has no {names_of(lacks)}; {' or '.join(others)} can be dropped.")
     if not 1 <= len(found) < len(MODALITIES):
         what = "nothing is dropped" if not found else "Language, Voice and Face are all dropped"
         raise BadInput(f"drop: {what}; {_ALLOWED_DROP} can be, and at least one stays.")
@@ -150,7 +161,8 @@ def validate(
     """
     if clip is None:
         clip = pipeline.data.split("test")[0] if sample is None else check_sample(pipeline, sample)
-    dropped = DEFAULT_DROP if drop is None else check_drop(drop)
+    clip = pipeline.seen(clip)
+    dropped = default_drop(pipeline, clip) if drop is None else check_drop(drop, pipeline.lacks)
     name = pipeline.model.config.sampler if sampler is None else check_sampler(sampler)
     count = default_steps(pipeline, name) if steps is None else whole("steps", steps, 1, MAX_STEPS)
     rows = whole("draws", draws, 1, MAX_DRAWS)
@@ -191,7 +203,7 @@ def from_link(pipeline: RecoveryPipeline, query: Mapping[str, str]) -> tuple[Cho
     """What a link asks for, and a sentence for every parameter that was refused and left at its default."""
     checks: dict[str, Callable[[str], Any]] = {
         "sample": lambda text: check_sample(pipeline, text).id,
-        "drop": lambda text: check_drop(text.split(",")),
+        "drop": lambda text: check_drop(text.split(","), pipeline.lacks),
         "sampler": check_sampler,
         "steps": lambda text: whole("steps", _number(text), 1, MAX_STEPS),
         "seed": lambda text: whole("seed", _number(text), 0, MAX_SEED),
@@ -206,7 +218,7 @@ def from_link(pipeline: RecoveryPipeline, query: Mapping[str, str]) -> tuple[Cho
             except BadInput as error:
                 refused.append(str(error))
     values.setdefault("sample", pipeline.data.split("test")[0].id)
-    values.setdefault("drop", DEFAULT_DROP)
+    values.setdefault("drop", default_drop(pipeline, pipeline.data.clip(values["sample"])))
     values.setdefault("sampler", pipeline.model.config.sampler)
     values.setdefault("steps", default_steps(pipeline, values["sampler"]))
     return Choice(**values), refused

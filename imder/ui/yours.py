@@ -55,7 +55,7 @@ from imder.ui.messages import Message
 from imder.ui.opening import sample_of
 from imder.ui.shelf import Shelf
 from imder.ui.stage import stage_component
-from imder.ui.validate import DEFAULT_DROP, BadInput, Choice, check_drop, shown, validate
+from imder.ui.validate import BadInput, Choice, check_drop, default_drop, shown, validate
 from imder.ui.watch import watched
 
 MOST_BYTES = 96 << 20
@@ -166,7 +166,7 @@ class YoursPage:
             status = trouble(f"{upload.name} cannot be used with this model. " + " ".join(upload.faults))
             return report, gr.skip(), gr.skip(), gr.skip(), gr.skip(), status
         clip = upload.clips[0]
-        drop = clip.absent or DEFAULT_DROP
+        drop = default_drop(pipeline, clip)
         choices = [(label_of(one.id, one.text, one.label), one.id) for one in upload.clips]
         count = f"{len(choices)} {'clip' if len(choices) == 1 else 'clips'}"
         status = f"{upload.name}: {count}, ready. {note or 'Choose what is dropped, then press Recover.'}"

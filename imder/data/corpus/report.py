@@ -12,7 +12,7 @@ from sklearn.linear_model import RidgeCV
 from imder.data.clip import Clip, resample
 from imder.data.corpus.language import owners
 from imder.data.dataset import FeatureSet
-from imder.modality import MODALITIES, SYMBOLS
+from imder.modality import MODALITIES, SYMBOLS, names_of
 
 _ALPHAS = tuple(10.0**p for p in range(7))
 _REACH = 2  # frames before and after
@@ -145,6 +145,8 @@ def exchangeability(data: FeatureSet) -> dict[str, dict[str, float]]:
 
 def measure(data: FeatureSet) -> str:
     """The measured tables, in Markdown; every reader is fitted on the training split and scored on the test split."""
+    if data.lacks:
+        raise ValueError(f"--measure: {data.name!r} has no {names_of(data.lacks)}; the tables are of all three")
     train, test = data.complete("train"), data.complete("test")
     lines = ["Sentiment read linearly (ridge on features averaged over time; correlation with the label):", ""]
     read = sentiment_correlation(train, test)
