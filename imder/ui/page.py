@@ -28,6 +28,7 @@ from imder.ui.controls import (
     controls_column,
     said,
     sample_choices,
+    sample_info,
     settled,
     told_examples,
     trouble,
@@ -149,8 +150,8 @@ class Page:
             config = pipeline.model.config
             stage, _ = self.sample(pipeline, clips[0][1], drop)
             return (
-                name, folder, gr.update(choices=clips, value=clips[0][1]), config.sampler, config.steps,
-                source_line(pipeline, name), stage, said(f"Model {name} is loaded, with {pipeline.data.title}."),
+                name, folder, gr.update(choices=clips, value=clips[0][1], info=sample_info(pipeline.data)),
+                config.sampler, config.steps, source_line(pipeline, name), stage, said(f"Model {name} is loaded, with {pipeline.data.title}."),
             )  # fmt: skip
 
         return self.light(8, work)
