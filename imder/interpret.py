@@ -48,6 +48,13 @@ def likeliest(prediction: Prediction, classes: Sequence[str]) -> tuple[str, floa
     return classes[first], float(prediction[first])
 
 
+def by_class(prediction: Prediction, classes: Sequence[str]) -> dict[str, float] | None:
+    """The probability of each class by its name; None where there is no prediction (NaN)."""
+    if not np.isfinite(prediction).all():
+        return None
+    return {name: float(p) for name, p in zip(classes, prediction, strict=True)}
+
+
 def votes(draws: np.ndarray) -> np.ndarray:
     """How often each class is the likeliest of a draw: of probabilities (N, classes) the shares (classes,)."""
     return np.bincount(draws.argmax(axis=1), minlength=draws.shape[1]) / len(draws)

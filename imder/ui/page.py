@@ -151,7 +151,8 @@ class Page:
             stage, _ = self.sample(pipeline, clips[0][1], drop)
             return (
                 name, folder, gr.update(choices=clips, value=clips[0][1], info=sample_info(pipeline.data)),
-                config.sampler, config.steps, source_line(pipeline, name), stage, said(f"Model {name} is loaded, with {pipeline.data.title}."),
+                config.sampler, config.steps, source_line(pipeline, name), stage,
+                said(f"Model {name} is loaded, with {pipeline.data.title}."),
             )  # fmt: skip
 
         return self.light(8, work)

@@ -46,7 +46,8 @@ def _finished_classes(recovery: Recovery) -> str:
     classes, found = recovery.classes, recovery.predictions
     told = {name: likeliest(found[name], classes) for name in ("recovered", "complete", "zero")}
     said = {name: f"{one[0]} {one[1]:.0%}" for name, one in told.items() if one}
-    others = [f"{title} {said[name]}" for name, title in (("complete", "complete"), ("zero", "zero-filled")) if name in said]
+    titles = {"complete": "complete", "zero": "zero-filled"}
+    others = [f"{title} {said[name]}" for name, title in titles.items() if name in said]
     share, name = votes(recovery.draws)[classes.index(told["recovered"][0])], class_name(found["label"], classes)
     drawn = f" (likeliest in {share:.0%} of {len(recovery.draws)} draws)" if len(recovery.draws) > 1 else ""
     return (

@@ -41,6 +41,9 @@ const CLASSES = (() => {
     return [...every.filter((row) => kept.has(row)), { name: rest.length + " others", of: rest, own: false }];
   }
 
+  /** In how many draws the row's class is the likeliest. */
+  const counted = (row, { votes, draws }) => Math.round(share(row, votes) * draws.length) + " of " + draws.length;
+
   const height = (count) => HEAD + Math.min(count, MOST) * PITCH + FLOOR;
 
   /** The text, shortened to a width. */
@@ -64,7 +67,7 @@ const CLASSES = (() => {
     c.font = "600 13px " + family;
     const widest = Math.max(...shown.map((row) => c.measureText(row.name).width + 4));
     const left = Math.min(Math.max(widest, 58), width * 0.32);
-    const right = width - (values.votes ? 62 : 46);
+    const right = width - 58; // beside the bars the numbers
     const at = (p) => left + 8 + (right - left - 16) * p;
     const end = HEAD + shown.length * PITCH;
     for (const p of [0, 0.5, 1]) {
@@ -84,14 +87,11 @@ const CLASSES = (() => {
       for (const [key, , tint, tall, top] of BARS) {
         const p = share(row, values[key]);
         if (!is(p)) continue;
-        block(c, at(0), y + top, at(p) - at(0), tall, colour[tint], key === "recovered" ? 0.55 : 0.5);
-        if (key === "recovered")
-          for (const draw of values.draws ?? [])
-            rule(c, at(share(row, draw)), y + top, at(share(row, draw)), y + top + tall, {
-              stroke: colour[tint],
-              width: 1.4,
-              alpha: 0.8,
-            });
+        block(c, at(0), y + top, at(p) - at(0), tall, colour[tint], 0.5);
+        for (const draw of (key === "recovered" && values.draws) || []) {
+          const x = at(share(row, draw));
+          rule(c, x, y + top, x, y + top + tall, { stroke: colour[tint], width: 1.4, alpha: 0.8 });
+        }
         shape(c, key, at(p), y + top + tall / 2, colour[tint], key === "recovered" ? 13 : 9);
       }
       const recovered = share(row, values.recovered);
@@ -102,20 +102,16 @@ const CLASSES = (() => {
           fill: colour.ink,
           weight: 600,
         });
-      if (values.votes)
-        write(c, Math.round(share(row, values.votes) * values.draws.length) + " of " + values.draws.length, width - 2, y + 25, {
-          align: "right",
-          size: 11.5,
-        });
+      if (values.votes) write(c, counted(row, values), width - 2, y + 25, { align: "right", size: 11.5 });
     });
   }
 
   /** The rows as one text. */
   function words(shown, values) {
     const told = shown.map((row) => {
-      const parts = BARS.filter(([key]) => values[key]).map(([key, name]) => name + " " + percent(share(row, values[key])));
-      if (values.votes)
-        parts.push("likeliest in " + Math.round(share(row, values.votes) * values.draws.length) + " of " + values.draws.length + " draws");
+      const bars = BARS.filter(([key]) => values[key]);
+      const parts = bars.map(([key, name]) => name + " " + percent(share(row, values[key])));
+      if (values.votes) parts.push("likeliest in " + counted(row, values) + " draws");
       return row.name + (row.own ? ", the true class" : "") + (parts.length ? ": " + parts.join(", ") : "");
     });
     return told.join("; ");
