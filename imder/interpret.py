@@ -48,6 +48,11 @@ def likeliest(prediction: Prediction, classes: Sequence[str]) -> tuple[str, floa
     return classes[first], float(prediction[first])
 
 
+def percent(share: float) -> str:
+    """`64 %` for 0.64."""
+    return f"{100 * share:.0f} %"
+
+
 def by_class(prediction: Prediction, classes: Sequence[str]) -> dict[str, float] | None:
     """The probability of each class by its name; None where there is no prediction (NaN)."""
     if not np.isfinite(prediction).all():

@@ -8,12 +8,18 @@ import numpy as np
 import plotly.graph_objects as go
 
 from imder.compare import Fan, Outcome
+from imder.interpret import percent
 from imder.plots.compare import BAND, FILL
 from imder.plots.measured import template
 
 #: A mark by whether the true class is the likeliest, or another.
 MARKS = {True: ("the true class is the likeliest", "diamond"), False: ("another class is likelier", "diamond-open")}
-SHARE = {"range": [-0.02, 1.02], "tickformat": ".0%", "autorange": False}
+SHARE = {
+    "range": [-0.02, 1.02],
+    "autorange": False,
+    "tickvals": [0, 0.25, 0.5, 0.75, 1],
+    "ticktext": [percent(p / 4) for p in range(5)],
+}
 TITLE = "probability of the true class"
 
 
@@ -26,7 +32,7 @@ def class_predictions(outcomes: Sequence[Outcome]) -> go.Figure:
         figure.add_scatter(
             x=[one.true_share for one in own],
             y=[one.name for one in own],
-            customdata=[[f"{one.likeliest[0]} {one.likeliest[1]:.0%}"] for one in own],
+            customdata=[[f"{one.likeliest[0]} {percent(one.likeliest[1])}"] for one in own],
             mode="markers",
             name=name,
             marker={"color": BAND, "size": 11, "symbol": symbol, "line": {"width": 2, "color": BAND}},
@@ -34,7 +40,7 @@ def class_predictions(outcomes: Sequence[Outcome]) -> go.Figure:
         )
     template(figure, x=TITLE, height=120 + 34 * max(len(found), 2))
     figure.update_yaxes(categoryorder="array", categoryarray=[one.name for one in found])
-    return figure.update_xaxes(**SHARE).update_layout(font={"size": 12})
+    return figure.update_xaxes(**SHARE).update_layout(font={"size": 12}, showlegend=True)
 
 
 def _right(one: Outcome) -> bool:

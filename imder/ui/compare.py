@@ -18,7 +18,7 @@ import plotly.graph_objects as go
 from imder import compare, hub
 from imder.compare import Fan, Fills, Outcome, Progress, Trial
 from imder.data.label import class_name, label_text
-from imder.interpret import by_class
+from imder.interpret import by_class, percent
 from imder.modality import NAMES
 from imder.pipeline import RecoveryPipeline, RecoveryRequest
 from imder.plots import compare as plots
@@ -105,8 +105,8 @@ SUBJECTS = {
         "First: the band holds 90 % of the draws at each moment; where it is narrow the model is sure. Second: each "
         "stroke is the prediction of one draw, and nine labels of ten should lie within the bar. It also holds the "
         "run's calibration margin.",
-        "First: the band holds 90 % of the draws at each moment; where it is narrow the model is sure. Second: each "
-        "stroke is the probability that one draw gives a class, the diamond their mean.",
+        "Each stroke is the probability that one draw gives a class, the diamond their mean. Where the features can be "
+        "read, a band beside it holds 90 % of the draws at each moment.",
     ),
 }  # fmt: skip
 #: Comparisons that are made anew when the page is opened with another clip.
@@ -341,7 +341,10 @@ def _sentiment_cells(one: Outcome) -> list[str]:
 
 
 def _class_cells(one: Outcome) -> list[str]:
-    return [f"{one.likeliest[0]} {one.likeliest[1]:.0%}", f"{one.true_share:.0%}"] if one.known else [DASH, DASH]
+    if not one.known:
+        return [DASH, DASH]
+    name, share = one.likeliest
+    return [f"{name} {percent(share)}", percent(one.true_share)]
 
 
 def table(shown: Sequence[Outcome | Fan], what: str) -> str:

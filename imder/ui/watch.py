@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from imder.data.label import class_name
-from imder.interpret import likeliest, votes
+from imder.interpret import likeliest, percent, votes
 from imder.pipeline import Recovery, RecoveryPipeline, RecoveryRequest, RecoveryStart
 from imder.ui.controls import INTERVAL, good, said
 from imder.ui.messages import Message, bundle
@@ -45,11 +45,12 @@ def _finished_classes(recovery: Recovery) -> str:
     """The same of classes: the likeliest of each prediction."""
     classes, found = recovery.classes, recovery.predictions
     told = {name: likeliest(found[name], classes) for name in ("recovered", "complete", "zero")}
-    said = {name: f"{one[0]} {one[1]:.0%}" for name, one in told.items() if one}
+    said = {name: f"{one[0]} {percent(one[1])}" for name, one in told.items() if one}
     titles = {"complete": "complete", "zero": "zero-filled"}
     others = [f"{title} {said[name]}" for name, title in titles.items() if name in said]
-    share, name = votes(recovery.draws)[classes.index(told["recovered"][0])], class_name(found["label"], classes)
-    drawn = f" (likeliest in {share:.0%} of {len(recovery.draws)} draws)" if len(recovery.draws) > 1 else ""
+    count, name = len(recovery.draws), class_name(found["label"], classes)
+    ahead = votes(recovery.draws)[classes.index(told["recovered"][0])] * count
+    drawn = f" (likeliest in {ahead:.0f} of {count} draws)" if count > 1 else ""
     return (
         f"Done in {recovery.seconds:.2f} s, {recovery.nfe} network evaluations. Predicted from the recovered "
         f"{said['recovered']}{drawn}, {', '.join(others)}; "

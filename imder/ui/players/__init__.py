@@ -15,6 +15,7 @@ import gradio as gr
 from imder.compare import Outcome
 from imder.data.clip import Clip
 from imder.data.label import class_name
+from imder.interpret import percent
 from imder.modality import NAMES
 from imder.ui.messages import Message, Names, number, readable
 from imder.ui.stage import joined
@@ -83,8 +84,8 @@ def _verdict(one: Outcome) -> Message:
     if not one.known:
         return {"verdict": None, "share": None}
     (name, share), true = one.likeliest, class_name(one.label, one.classes)
-    rest = "the true class" if name == true else f"the true class, {true}, {one.true_share:.0%}"
-    return {"verdict": [f"{name} {share:.0%}", rest], "share": number(one.true_share)}
+    rest = "the true class" if name == true else f"the true class, {true}, {percent(one.true_share)}"
+    return {"verdict": [f"{name} {percent(share)}", rest], "share": number(one.true_share)}
 
 
 def _errors(errors: Mapping[str, float], gone: Mapping[str, str]) -> list[str]:

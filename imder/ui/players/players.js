@@ -94,7 +94,7 @@
     const box = made("div");
     const own = (card.recovered ?? []).includes(name);
     if (!tables[kind]) {
-      box.append(made("div", "none", own ? "no picture of the " + name.toLowerCase() : "no " + name.toLowerCase() + " in this data set"));
+      box.append(made("div", "none", own ? "no picture of the " + name.toLowerCase() : "no " + name.toLowerCase() + " to draw in this data set"));
       return [box, null];
     }
     const canvas = made("canvas", kind);
