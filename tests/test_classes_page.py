@@ -25,20 +25,24 @@ from test_pages import refused
 from test_yours_page import uploaded
 from tiny_run import make
 
-from imder import say
+from imder import compare, say
 from imder.data.label import class_index, label_text
 from imder.data.upload import npz_bytes
+from imder.evaluation.distributions import Stored
+from imder.evaluation.recovered import VIEWS
 from imder.export import Recording, curves_csv, trajectory_npz, whole
 from imder.interpret import by_class, likeliest, true_share, votes
+from imder.modality import PATTERNS, symbols
 from imder.pipeline import RecoveryPipeline, RecoveryRequest
 from imder.publish.card import model_card
 from imder.publish.figures import figures_of
 from imder.publish.push import push
-from imder.publish.space import space_files
-from imder.report.distributions import joint_figures
+from imder.publish.space import readme, space_files
+from imder.report.distributions import COLOURS, joint_figures
 from imder.ui.api import Api
-from imder.ui.compare import SUBJECTS, ComparePage
+from imder.ui.compare import SUBJECTS, ComparePage, row, table
 from imder.ui.controls import sample_choices, sample_info
+from imder.ui.distributions import PATH as DISTRIBUTIONS
 from imder.ui.jobs import Jobs
 from imder.ui.live import LivePage
 from imder.ui.say import SayPage
@@ -160,10 +164,10 @@ def test_the_api_names_classes(shelf: Shelf):
         assert sum(found["predictions"][name].values()) == pytest.approx(1, abs=1e-5)
     judged = api.evaluate_clip(sample=FIRST, draws=2)
     assert (judged["label"], len(judged["patterns"])) == ("calm", 6)
-    for name, row in (("complete", judged), *(("recovered", row) for row in judged["patterns"])):
-        assert row[f"{name}_true_probability"] == pytest.approx(row[name]["calm"])
-        assert row[f"{name}_likeliest"] == max(row[name], key=row[name].get)
-        assert f"{name}_error" not in row
+    for name, one in (("complete", judged), *(("recovered", one) for one in judged["patterns"])):
+        assert one[f"{name}_true_probability"] == pytest.approx(one[name]["calm"])
+        assert one[f"{name}_likeliest"] == max(one[name], key=one[name].get)
+        assert f"{name}_error" not in one
     listed = api.list_clips(search="SAD", limit=5)
     assert listed["total"] == 8
     assert {clip["label"] for clip in listed["clips"]} == {"sad"}
@@ -202,36 +206,45 @@ def test_files_have_a_column_and_a_name_for_each_class(pipeline: RecoveryPipelin
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", [name for name in SUBJECTS if name != "presets"])
+@pytest.mark.parametrize("what", [name for name in SUBJECTS if name not in ("presets", "samplers")])
 def test_comparisons_show_the_likeliest_class_and_the_true_ones_share(shelf: Shelf, what: str):
     page = ComparePage(Jobs(), shelf)
     *shown, last = page.play(*PAIR, FIRST, ["vision"], "dpmpp-2m", 2, 0, 3, 1.0, what)
-    _, _, told, *figures, table, _, status = last
+    _, _, text, *figures, numbers, _, status = last
     assert "Done in" in status
-    assert "90 % interval" not in table + told
-    assert '<th scope="col">Likeliest class' in table or ">Likeliest class<" in table
-    assert "<b>happy" not in table
+    assert "90 % interval" not in numbers + text
+    assert "Likeliest class" in numbers
+    assert "<b>happy" not in numbers
     for figure in figures:
         drawn = figure["value"].to_json() if figure["visible"] else ""
         assert "sentiment" not in drawn
-    if what != "samplers":
-        message = next(one[1] for one in reversed(shown) if isinstance(one[1], dict) and "cards" in one[1])
-        assert message["true"] == "calm"
-        for card in message["cards"][1:]:
-            assert "prediction" not in card
-            if card["verdict"]:
-                share = round(100 * card["share"])
-                assert card["verdict"][1] in ("the true class", f"the true class, calm, {share} %")
+    message = next(one[1] for one in reversed(shown) if isinstance(one[1], dict) and "cards" in one[1])
+    assert message["true"] == "calm"
+    for card in message["cards"][1:]:
+        assert "prediction" not in card
+        if card["verdict"]:
+            share = round(100 * card["share"])
+            assert card["verdict"][1] in ("the true class", f"the true class, calm, {share} %")
     rows = page.compare(sample=FIRST, what=what, draws=3)
     assert rows["label"] == "calm"
-    for row in rows["rows"]:
-        if row["prediction"]:
-            assert row["true_probability"] == pytest.approx(row["prediction"]["calm"])
-            assert row["likeliest"] == max(row["prediction"], key=row["prediction"].get)
+    for one in rows["rows"]:
+        if one["prediction"]:
+            assert one["true_probability"] == pytest.approx(one["prediction"]["calm"])
+            assert one["likeliest"] == max(one["prediction"], key=one["prediction"].get)
     if what == "methods":  # those of the bundled corpus predict a sentiment
-        notes = {row["name"]: row["note"] for row in rows["rows"]}
+        notes = {one["name"]: one["note"] for one in rows["rows"]}
         assert "trained" in notes["MMIN"]
         assert not notes["Ridge regression"]
+
+
+def test_samplers_are_judged_by_the_true_ones_share(pipeline: RecoveryPipeline):
+    request = RecoveryRequest(pipeline.data.clip(FIRST), ("text", "audio"), draws=2)
+    shown = [one for one in compare.samplers(pipeline, request, (("heun", 2),)) if isinstance(one, compare.Trial)]
+    assert len(shown) == 2
+    html = table(shown, "samplers")
+    for one in shown:
+        assert f"{round(100 * one.true_share)} %" in html
+        assert row(one)["true_probability"] == pytest.approx(one.prediction[0])
 
 
 def test_presets_that_predict_a_sentiment_are_refused_in_one_sentence(shelf: Shelf):
@@ -264,17 +277,13 @@ def test_what_is_imagined_for_a_sentence_needs_a_sentiment(shelf: Shelf, pipelin
         next(say.imagine(pipeline, None))
 
 
-def test_stored_distributions_name_classes(home: Path, pipeline: RecoveryPipeline, tmp_path: Path):
-    from tiny_run import distributions
-
-    from imder.evaluation.distributions import read_stored
-    from imder.evaluation.recovered import VIEWS
-
-    stored = read_stored(distributions(home / "run", home / "data", tmp_path / "set.safetensors"))
-    for colour in ("real or recovered", "sentiment"):
-        figure = joint_figures(stored, VIEWS[0], False, "pca", colour)[0].figure.to_json()
-        assert "label sad" in figure
-        assert '"colorbar"' not in figure
+def test_stored_distributions_name_classes_and_colour_no_scale():
+    stored = Stored.read(DISTRIBUTIONS)
+    labels = {"label": np.arange(len(stored.label)) % 3.0}
+    stored = replace(stored, about=stored.about | {"label_classes": list(CLASSES)}, tensors=stored.tensors | labels)
+    plain, coloured = (joint_figures(stored, VIEWS[0], False, "pca", colour)[0].figure for colour in COLOURS)
+    assert "label sad" in plain.to_json()
+    assert coloured == plain
 
 
 # --- a visitor's labels -----------------------------------------------------------------------------------------------
@@ -334,7 +343,7 @@ def test_a_run_pushed_is_pulled_opened_and_described(home: Path, tmp_path: Path,
         opened_run = open_pipeline(source, str(home / "data"))
         assert opened_run.classes == CLASSES
         assert opened_run.notice is None
-        with pytest.raises(ValueError, match="the run predicts calm, <b>happy</b>, sad|reads features of widths"):
+        with pytest.raises(ValueError, match=r"the run predicts calm, <b>happy</b>, sad|reads features of widths"):
             space_files("ada/page", run=source)
     card = model_card(opened_run.run, "ada/emotion", figures_of(opened_run.run))
     assert "multimodal-emotion-recognition" in card
@@ -348,9 +357,6 @@ def test_a_run_pushed_is_pulled_opened_and_described(home: Path, tmp_path: Path,
 
 
 def test_a_cards_figures_are_of_classes(pipeline: RecoveryPipeline):
-    from imder.modality import PATTERNS, symbols
-    from imder.publish.space import readme
-
     by_pattern = {symbols(p): {"recovered": 0.1 + 0.1 * i, "zero": 0.0} for i, p in enumerate(PATTERNS[:-1])}
     metrics = {"split": "valid", "clips": 9, "accuracy": {"complete": 0.9}, "accuracy_by_pattern": by_pattern}
     run = replace(pipeline.run, metrics=metrics)

@@ -62,8 +62,10 @@ class Api:
             data: A data set of the page; the page's first by default.
 
         Returns:
-            predictions (complete, zero, recovered, label), interval (90 % for the label), feature_error, nfe, seconds. Of a model that predicts classes each prediction is the probability of each class by its name, the label a class's name, interval null, and votes tells the share of the draws in which each class is the likeliest.
-        """  # noqa: E501 (one line a parameter is how Gradio reads it)
+            predictions (complete, zero, recovered, label), interval (90 % for the label), feature_error, nfe, seconds.
+            Of a model that predicts classes each prediction is the probability of each class by its name, the label
+            is a class's name, interval is null, and votes is the share of the draws in which each class is likeliest.
+        """
 
         def work() -> Iterator[dict]:
             pipeline = self.shelf.get(model, data)
@@ -98,8 +100,9 @@ class Api:
             data: As in recover.
 
         Returns:
-            total (found clips), offset, clips (id, text, label, seconds), next_offset (null at the end). Where labels are classes a label is the class's name.
-        """  # noqa: E501 (one line a parameter is how Gradio reads it)
+            total (found clips), offset, clips (id, text, label, seconds), next_offset (null at the end). Where labels
+            are classes a label is the class's name.
+        """
 
         def work() -> Iterator[dict]:
             low, high = _bound("lowest", lowest, -math.inf), _bound("highest", highest, math.inf)
@@ -157,7 +160,10 @@ class Api:
             data: As in recover.
 
         Returns:
-            complete and label; patterns, each with available, recovered, zero, their absolute errors, interval and feature_error. Of a model that predicts classes a prediction is the probability of each class by its name, the label a class's name; in the place of errors and interval stand the likeliest class, the probability that the true class was given, and votes as in recover.
+            complete and label; patterns, each with available, recovered, zero, their absolute errors, interval and feature_error.
+            Of a model that predicts classes a prediction is the probability of each class by its name, the label a
+            class's name; in the place of errors and interval stand the likeliest class, the probability that the true
+            class was given, and votes as in recover.
         """  # noqa: E501 (one line a parameter is how Gradio reads it)
 
         def work() -> Iterator[dict]:
@@ -202,7 +208,8 @@ class Api:
         if sample is not None:
             raise BadInput("features: give either a sample or features, not both.")
         value = label if label is None or pipeline.classes else _bound("label", label, 0.0)
-        if pipeline.classes and value is not None and (type(value) not in (int, float, str) or len(str(value)) > 100):
+        named = type(value) in (int, float, str) and value == value and len(str(value)) <= 100
+        if pipeline.classes and value is not None and not named:
             raise BadInput(f"label: {shown(value)} is not allowed; the name of a class or its index is.")
         try:
             return clip_from_rows(features, value, pipeline.expected)
