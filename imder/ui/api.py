@@ -48,7 +48,7 @@ class Api:
         model: str | None = None,
         data: str | None = None,
     ) -> dict:
-        """Recovers what is dropped from a clip and predicts its sentiment or class. The same seed gives the same result.
+        """Recovers what is dropped from a clip and predicts its sentiment or class. One seed gives one result.
 
         Args:
             sample: The id of a clip, see list_clips; the first of the test split by default.
