@@ -49,8 +49,8 @@ def likeliest(prediction: Prediction, classes: Sequence[str]) -> tuple[str, floa
 
 
 def percent(share: float) -> str:
-    """`64 %` for 0.64."""
-    return f"{100 * share:.0f} %"
+    """`64 %` for 0.64, with a space at which no line breaks."""
+    return f"{100 * share:.0f}\u00a0%"
 
 
 def by_class(prediction: Prediction, classes: Sequence[str]) -> dict[str, float] | None:

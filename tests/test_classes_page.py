@@ -31,7 +31,7 @@ from imder.data.upload import npz_bytes
 from imder.evaluation.distributions import Stored
 from imder.evaluation.recovered import VIEWS
 from imder.export import Recording, curves_csv, trajectory_npz, whole
-from imder.interpret import by_class, likeliest, true_share, votes
+from imder.interpret import by_class, likeliest, percent, true_share, votes
 from imder.modality import PATTERNS, symbols
 from imder.pipeline import RecoveryPipeline, RecoveryRequest
 from imder.publish.card import model_card
@@ -223,8 +223,7 @@ def test_comparisons_show_the_likeliest_class_and_the_true_ones_share(shelf: She
     for card in message["cards"][1:]:
         assert "prediction" not in card
         if card["verdict"]:
-            share = round(100 * card["share"])
-            assert card["verdict"][1] in ("the true class", f"the true class, calm, {share} %")
+            assert card["verdict"][1] in ("the true class", f"the true class, calm, {percent(card['share'])}")
     rows = page.compare(sample=FIRST, what=what, draws=3)
     assert rows["label"] == "calm"
     for one in rows["rows"]:
@@ -243,7 +242,7 @@ def test_samplers_are_judged_by_the_true_ones_share(pipeline: RecoveryPipeline):
     assert len(shown) == 2
     html = table(shown, "samplers")
     for one in shown:
-        assert f"{round(100 * one.true_share)} %" in html
+        assert percent(one.true_share) in html
         assert row(one)["true_probability"] == pytest.approx(one.prediction[0])
 
 
@@ -425,7 +424,7 @@ def test_every_page_opens_with_a_run_of_classes(browser: Browser, server: Server
         tab(page, "Compare")
         expect(page.locator("#compare-status")).to_contain_text("Done in")
         card = page.locator("#players .cards > li").nth(1)
-        expect(card).to_contain_text(re.compile(r"Predicted .* \d+ %, the true class"))
+        expect(card).to_contain_text(re.compile(r"Predicted .* \d+\s%, the true class"))
         expect(page.locator("#players .key")).to_contain_text("probability of the true class")
         assert not page.locator("#players [data-of=sentiment]").first.is_visible()
         no_barrier(page)
