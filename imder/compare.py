@@ -22,10 +22,19 @@ from imder.baselines.fill import Latents
 from imder.data import FeatureSet
 from imder.data.clip import Batch, Clip, collate
 from imder.evaluation.evaluate import encode_clips, fitted_fills
+from imder.interpret import Prediction, likeliest, true_share
 from imder.modality import MODALITIES, NAMES, missing, ordered, to_mask
 from imder.modality import patterns as patterns_of
-from imder.model import ModelConfig
-from imder.pipeline import Arrays, Recovery, RecoveryChunk, RecoveryPipeline, RecoveryRequest, RecoveryStart
+from imder.model import ModelConfig, task
+from imder.pipeline import (
+    Arrays,
+    Recovery,
+    RecoveryChunk,
+    RecoveryPipeline,
+    RecoveryRequest,
+    RecoveryStart,
+    prediction_of,
+)
 from imder.samplers import SAMPLERS, get_sampler
 
 #: Guidance strengths: without the condition, half of it, as trained, beyond.
@@ -77,7 +86,8 @@ class Progress:
 class Outcome:
     """One finished answer about the clip.
 
-    `prediction` is the mean over the draws. `feature_error` is that of the first draw and `mean_error` that of the
+    `prediction` is the mean over the draws, of `classes` their probabilities (classes,), NaN where there is none;
+    `draws` then are (N, classes). `feature_error` is that of the first draw and `mean_error` that of the
     draws' mean ({k: mean squared error a dimension in unit latents}); an answer without draws has one error, in both.
     `readable` holds raw features {k: (L_k, F_k)} of what it takes each modality to be, the observed ones as they are; a
     missing one is absent where the model keeps no picture of it, and `note` says so.
@@ -85,8 +95,9 @@ class Outcome:
 
     name: str
     available: tuple[str, ...]
-    prediction: float
-    label: float
+    prediction: Prediction
+    label: float  # of classes the index of the true one
+    classes: tuple[str, ...] = ()
     interval: tuple[float, float] | None = None
     draws: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     feature_error: dict[str, float] = field(default_factory=dict)
@@ -101,9 +112,24 @@ class Outcome:
     note: str = ""
 
     @property
+    def known(self) -> bool:
+        """Whether there is a prediction."""
+        return bool(np.isfinite(self.prediction).all())
+
+    @property
     def error(self) -> float:
-        """Prediction minus label."""
+        """Prediction minus label, of a sentiment."""
         return self.prediction - self.label
+
+    @property
+    def likeliest(self) -> tuple[str, float] | None:
+        """The class that is predicted and its probability; None without a prediction."""
+        return likeliest(self.prediction, self.classes)
+
+    @property
+    def true_share(self) -> float:
+        """The probability of the true class; NaN without a prediction."""
+        return true_share(self.prediction, self.label)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -185,6 +211,7 @@ def _outcome(run: _Run, name: str, note: str = "") -> Outcome:
         available=request.available,
         prediction=recovery.predictions["recovered"],
         label=clip.label,
+        classes=recovery.classes,
         interval=recovery.interval,
         draws=recovery.draws,
         feature_error={k: recovery.feature_error[k]["draw"] for k in request.missing},
@@ -212,6 +239,7 @@ def complete(pipeline: RecoveryPipeline, request: RecoveryRequest) -> Outcome:
         available=MODALITIES,
         prediction=start.predictions["complete"],
         label=clip.label,
+        classes=start.classes,
         readable=dict(clip.features),
         seconds=time.perf_counter() - began,
     )
@@ -348,7 +376,7 @@ class Fills:
             self._fitted[method](seen, request.available, own.valid)  # fits what is fitted when first asked for
             began = time.perf_counter()
             filled = self._fitted[method](seen, request.available, own.valid)
-            prediction = float(model.predict(seen | filled, own.valid))
+            prediction = prediction_of(model.predict(seen | filled, own.valid))
         errors = {
             k: float(((model.unit(k, filled[k]) - model.unit(k, own.latents[k])) ** 2).mean()) for k in request.missing
         }
@@ -360,6 +388,7 @@ class Fills:
             available=request.available,
             prediction=prediction,
             label=request.clip.label,
+            classes=pipeline.classes,
             feature_error=errors,
             mean_error=errors,
             readable={k: request.clip.features[k] for k in request.available} | readable,
@@ -376,7 +405,8 @@ def methods(
     """IMDer, the runs of `baselines` (opened one at a time), then the fills.
 
     The fills go through IMDer's own encoders and readout; the baselines are other models. A baseline trained on
-    features of other widths, and fills without a training split, give an outcome whose prediction is NaN and a note.
+    features of other widths or for another label, and fills without a training split, give an outcome whose prediction
+    is NaN and a note.
     """
     for item in _runs(pipeline, request, "IMDer"):
         yield _outcome(item, "IMDer") if isinstance(item, _Run) else item
@@ -385,7 +415,7 @@ def methods(
         yield baseline(opener(), pipeline.data, request)
     if "train" not in pipeline.data.splits:
         note = "they are fitted on a training split, and this data set has none"
-        yield Outcome("Fills", request.available, float("nan"), request.clip.label, note=note)
+        yield Outcome("Fills", request.available, float("nan"), request.clip.label, pipeline.classes, note=note)
         return
     yield Progress("fills: reading the training clips", 0.0)
     fills.prepare()
@@ -400,11 +430,15 @@ def baseline(run: hub.Run, data: FeatureSet, request: RecoveryRequest) -> Outcom
     clip = request.clip
     name = f"{model.title[0].upper()}{model.title[1:]}"
     observed = {k: clip.features[k] for k in request.available}
+    other = ""
     if dict(model.config.feature_dims) != dict(data.feature_dims):
+        other = "it was trained on features of other widths than this data set has"
+    elif run.classes != data.label_classes:
+        other = "it was trained to predict another label than this data set has"
+    if other:
         return Outcome(
-            name, request.available, float("nan"), clip.label, readable=observed,
-            note="it was trained on features of other widths than this data set has",
-        )  # fmt: skip
+            name, request.available, float("nan"), clip.label, data.label_classes, readable=observed, note=other
+        )
     clips = _video(data, clip) if model.whole_videos else [clip]
     row = next(i for i, one in enumerate(clips) if one.id == clip.id)
     batch = run.standardiser.apply(collate(clips))
@@ -417,8 +451,9 @@ def baseline(run: hub.Run, data: FeatureSet, request: RecoveryRequest) -> Outcom
     return Outcome(
         name=name,
         available=request.available,
-        prediction=float(found.value[row, 0]),
+        prediction=prediction_of(task.outcome(found.value[row : row + 1])),
         label=clip.label,
+        classes=run.classes,
         readable=observed | pictures,
         nfe=1,
         seconds=seconds,

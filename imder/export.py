@@ -71,7 +71,8 @@ def picked(chunk: RecoveryChunk, at: np.ndarray) -> RecoveryChunk:
 def trajectory_npz(recording: Recording) -> bytes:
     """The whole run, (S, D, L) a modality for the S steps of draw 0 and (N, ...) for the N draws, in unit latents.
 
-    Features are in raw scale. The state, the estimate and D_k of it are float16 where they would exceed 24 MB.
+    Features are in raw scale. Of classes every prediction is the probabilities of the array `classes`, whose index the
+    label is, and there is no interval. The state, the estimate and D_k of it are float16 where they would exceed 24 MB.
     """
     start, steps, recovery = recording.start, recording.steps, recording.recovery
     request = recovery.request
@@ -81,7 +82,9 @@ def trajectory_npz(recording: Recording) -> bytes:
         "clip": np.array(request.clip.id), "available": np.array(request.available),
         "missing": np.array(request.missing),
         "sampler": np.array(recovery.sampler), "steps": np.array(recovery.steps), "seed": np.array(request.seed),
-        "guidance": np.array(request.guidance), "interval": np.array(recovery.interval), "draws": recovery.draws,
+        "guidance": np.array(request.guidance),
+        **({"classes": np.array(recovery.classes)} if recovery.classes else {"interval": np.array(recovery.interval)}),
+        "draws": recovery.draws,
     }  # fmt: skip
     arrays |= {f"prediction_{name}": np.array(value) for name, value in recovery.predictions.items()}
     arrays |= {name: getattr(steps, name) for name in ("step", "t", "std", "nfe", "prediction")}
@@ -98,14 +101,21 @@ def trajectory_npz(recording: Recording) -> bytes:
 
 
 def curves_csv(recording: Recording) -> str:
-    """A row a step: noise level, network evaluations, prediction, and a modality's errors and score norm."""
+    """A row a step: noise level, network evaluations, prediction, and a modality's errors and score norm.
+
+    Of classes the prediction is one column a class, `probability_happy` and so on.
+    """
     steps, keys = recording.steps, recording.recovery.request.missing
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     curves = [(f"{name}_{NAMES[k].lower()}", getattr(steps, name)[k]) for k in keys for name in CURVES]
-    writer.writerow(["step", "t", "noise_level", "network_evaluations", "prediction", *(name for name, _ in curves)])
+    predicted = [("prediction", steps.prediction)]
+    if classes := recording.recovery.classes:
+        predicted = [(f"probability_{name}", steps.prediction[:, i]) for i, name in enumerate(classes)]
+    columns = [*predicted, *curves]
+    writer.writerow(["step", "t", "noise_level", "network_evaluations", *(name for name, _ in columns)])
     for i in range(len(steps.step)):
-        row = [steps.t[i], steps.std[i], int(steps.nfe[i]), steps.prediction[i], *(values[i] for _, values in curves)]
+        row = [steps.t[i], steps.std[i], int(steps.nfe[i]), *(values[i] for _, values in columns)]
         shown = ["" if np.isnan(v) else v if isinstance(v, int) else f"{v:.7g}" for v in row]
         writer.writerow([int(steps.step[i]), *shown])
     return out.getvalue()

@@ -227,6 +227,7 @@ def _json_bytes(value: Any, name: str, indent: int | None = 1) -> bytes:
 
 
 _TAGS = ("multimodal-sentiment-analysis", "missing-modality", "diffusion", "score-based-model")
+_CLASS_TAG = "multimodal-emotion-recognition"  # in the place of the first, where labels are classes
 _ABOUT = """\
 Recovers missing modalities of a clip (language, voice, face) by reverse diffusion and predicts its {label}
 from them (after Wang et al. 2023, *Incomplete Multimodality-Diffused Emotion Recognition*).
@@ -247,7 +248,8 @@ def model_card(info: dict[str, Any], body: str = "") -> str:
     kind = kind_of(model)
     baseline = None if kind == "imder" else BASELINES[kind][0]
     what = f"IMDer, preset {model['preset']}" if baseline is None else baseline.title
-    tags = _TAGS if baseline is None else _TAGS[:2]
+    classes = data.get("label_classes", ())
+    tags = [_CLASS_TAG if classes else _TAGS[0], *(_TAGS[1:] if baseline is None else _TAGS[1:2])]
     label = data.get("label_name", "sentiment")
     about = (
         _ABOUT.format(label=label) if baseline is None else _ABOUT_BASELINE.format(about=baseline.about, label=label)
@@ -257,7 +259,7 @@ def model_card(info: dict[str, Any], body: str = "") -> str:
         "preset": model.get("preset"),
         "sizes": sizes or None,
         "data": data.get("title") or data["name"],
-        "classes": ", ".join(data.get("label_classes", ())) or None,
+        "classes": ", ".join(classes) or None,
         "absent from the data": names_of(data.get("lacks", ())) or None,
         "recordings": "synthetic, no recordings" if data["synthetic"] else "real recordings",
         "data fingerprint": data.get("fingerprint"),

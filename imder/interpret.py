@@ -1,4 +1,4 @@
-"""From features back to what a person can read: which word a language feature stands for."""
+"""From numbers back to what a person can read: the word of a language feature, the class of probabilities."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from imder.data.clip import Word
+
+Prediction = float | np.ndarray  # a sentiment, or the probability of each class (classes,); NaN where there is none
 
 
 def word_vectors(features: np.ndarray, words: Sequence[Word]) -> np.ndarray:
@@ -36,3 +38,34 @@ def nearest_words(
     return [
         [(names[i], count / len(draws)) for i, count in Counter(column.tolist()).most_common(top)] for column in found.T
     ]
+
+
+def likeliest(prediction: Prediction, classes: Sequence[str]) -> tuple[str, float] | None:
+    """The class of the highest probability (classes,), and that; None where there is no prediction (NaN)."""
+    if not np.isfinite(prediction).all():
+        return None
+    first = int(np.argmax(prediction))
+    return classes[first], float(prediction[first])
+
+
+def percent(share: float) -> str:
+    """`64 %` for 0.64, with a space at which no line breaks."""
+    return f"{100 * share:.0f}\u00a0%"
+
+
+def by_class(prediction: Prediction, classes: Sequence[str]) -> dict[str, float] | None:
+    """The probability of each class by its name; None where there is no prediction (NaN)."""
+    if not np.isfinite(prediction).all():
+        return None
+    return {name: float(p) for name, p in zip(classes, prediction, strict=True)}
+
+
+def votes(draws: np.ndarray) -> np.ndarray:
+    """How often each class is the likeliest of a draw: of probabilities (N, classes) the shares (classes,)."""
+    return np.bincount(draws.argmax(axis=1), minlength=draws.shape[1]) / len(draws)
+
+
+def true_share(prediction: Prediction, label: float) -> float:
+    """The probability that was given to the true class; NaN where either is not known."""
+    known = np.isfinite(prediction).all() and np.isfinite(label)
+    return float(np.asarray(prediction)[int(label)]) if known else float("nan")

@@ -20,14 +20,13 @@ from imder import fetch, hub
 from imder.data import FeatureSet
 from imder.data.clip import Clip, collate
 from imder.data.upload import Expected
-from imder.interpret import nearest_words
+from imder.interpret import Prediction, nearest_words
 from imder.modality import NAMES, check_pattern, missing, names_of
 from imder.model import ModelConfig
 from imder.samplers import MAX_STEPS, check_steps, get_sampler, noise_seed
 from imder.trajectory import Step, displayed
 
 Arrays = dict[str, np.ndarray]
-Prediction = float | np.ndarray  # a sentiment, or the probability of each class (classes,)
 
 MAX_DRAWS, MAX_SEED, MAX_GUIDANCE = 64, 2**31 - 1, 8.0
 MAX_SAVED = 2 * MAX_STEPS + 1  # two modalities one after the other, every step
@@ -195,9 +194,11 @@ class RecoveryPipeline:
         if data is None or isinstance(data, FeatureSet):
             return cls(run, data)
         shown, notice = _open_data(data)
-        if dict(shown.feature_dims) != dict(run.model.config.feature_dims):
+        reads = dict(shown.feature_dims) == dict(run.model.config.feature_dims)
+        if not reads or shown.label_classes != run.classes:
             if notice:
-                run, notice = hub.load(), f"{notice} The model reads other features: the bundled one serves too."
+                other = "predicts another label" if reads else "reads other features"
+                run, notice = hub.load(), f"{notice} The model {other}: the bundled one serves too."
             elif run.notice and run.source == "bundled":
                 shown, notice = FeatureSet.open("bundled"), "It is shown on its own data set."
         both = " ".join(filter(None, (run.notice, notice or shown.notice)))
@@ -211,7 +212,7 @@ class RecoveryPipeline:
         dims, statistics = dict(self.model.config.feature_dims), self.run.standardiser
         if self.data is None:
             return Expected(dims, statistics)
-        return Expected(dims, statistics, self.data.feature_names, self.data.label_range)
+        return Expected(dims, statistics, self.data.feature_names, self.data.label_range, self.classes)
 
     @cached_property
     def planes(self) -> dict[str, PCA]:

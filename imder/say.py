@@ -45,8 +45,13 @@ def imagine(
 ) -> Iterator[RecoveryStart | RecoveryChunk | Imagined]:
     """Draws voice and face given the words: what `RecoveryPipeline.stream` yields, and at last what was imagined.
 
-    options: seed, draws, sampler, steps, guidance of a `RecoveryRequest`.
+    options: seed, draws, sampler, steps, guidance of a `RecoveryRequest`. ValueError for a run that predicts classes.
     """
+    if pipeline.classes:
+        raise ValueError(
+            f"{pipeline.run.source}: this run predicts one of {len(pipeline.classes)} classes; what is imagined for a "
+            "sentence comes with a sentiment, so a run that predicts one is needed"
+        )
     for item in pipeline.stream(RecoveryRequest(said.clip, ("text",), **options), interval=interval):
         yield Imagined.of(said, item) if isinstance(item, Recovery) else item
 

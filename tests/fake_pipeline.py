@@ -115,7 +115,7 @@ class FakeData:
     """Twelve clips, all in the test split."""
 
     name, title, note, synthetic = "fake", "A stand-in corpus", "Twelve sentences for tests.", True
-    label_range = (-3.0, 3.0)
+    label_name, label_range, label_classes = "sentiment", (-3.0, 3.0), ()
     feature_names = FEATURE_NAMES
     splits = ("test",)
     fingerprint = "0123456789abcdef"
@@ -137,7 +137,7 @@ class FakeData:
 class FakePipeline:
     """Draws that walk from noise to the truth, or to a clip's if that is blank, the same for the same request."""
 
-    lacks = ()
+    lacks = classes = ()
 
     def __init__(self, source: str = "fake", data: str = "bundled") -> None:
         if source == "owner/absent":

@@ -7,6 +7,7 @@ import io
 import sys
 import time
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -23,6 +24,8 @@ NAMES = {
     "audio": ["log_f0", *(f"mfcc_{i}" for i in range(20)), *(f"chroma_{i}" for i in range(12))],
     "vision": [spellings[0] for spellings in messages.FACE],
 }
+BASELINE = {"complete": 1.62, "zero": 0.31}
+CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 SENTENCE = "the first half was slow but the ending was absolutely wonderful and I loved it"
 
 
@@ -68,12 +71,25 @@ def make_clip(seed: int = 0) -> Clip:
     )
 
 
+def shares(scores: np.ndarray) -> np.ndarray:
+    """Probabilities of scores (..., classes)."""
+    powers = np.exp(scores)
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
 def make_run(
-    run_id: str = "r1", missing: tuple = ("vision",), steps: int = 60, saved: int = 60, chunks: int = 6, seed: int = 0
-):
-    """A start, its chunks and a result that look like a recovery: noise that falls, an estimate that settles."""
+    run_id: str = "r1", missing: tuple = ("vision",), steps: int = 60, saved: int = 60, chunks: int = 6, seed: int = 0,
+    classes: tuple = (),
+):  # fmt: skip
+    """A start, its chunks and a result that look like a recovery: noise that falls, an estimate that settles.
+
+    With `classes` a prediction is of them: the first when nothing is recovered, in the end mostly the third, which is
+    the true one.
+    """
     rng = np.random.default_rng(seed)
     clip = make_clip(seed)
+    if classes:
+        clip = replace(clip, label=2.0)
     available = tuple(k for k in ("text", "audio", "vision") if k not in missing)
     smooth = np.ones(9) / 9
 
@@ -82,6 +98,8 @@ def make_run(
         return np.stack([np.convolve(row, smooth, "valid") for row in noise]) + rng.normal(0, 0.7, (CHANNELS, 1))
 
     truth = {k: field_().astype(np.float32) for k in missing}
+    at = np.arange(len(classes))
+    baseline = {"complete": shares(3.0 * (at == 2)), "zero": shares(2.0 * (at == 0))} if classes else BASELINE
     start = RecoveryStart(
         run_id=run_id,
         clip=clip,
@@ -90,9 +108,10 @@ def make_run(
         sampler="dpmpp-2m",
         steps=steps,
         nfe_total=steps * 2,
-        label=1.8,
+        label=clip.label,
         truth=truth,
-        predictions={"complete": 1.62, "zero": 0.31},
+        predictions=baseline,
+        classes=classes,
         cloud={k: rng.normal(0, [3.0, 1.8], (400, 2)).astype(np.float32) for k in missing},
         truth_path=dict.fromkeys(missing, (2.1, 1.2)),
         readable_truth={k: clip.features[k] for k in missing},
@@ -123,6 +142,8 @@ def make_run(
         "nfe": np.linspace(2, steps * 2, saved),
         "prediction": 0.3 + 1.2 * settle[:, 0, 0] + 0.1 * np.sin(part * 9),
     }
+    if classes:
+        arrays["prediction"] = shares(2 * (1 - settle[:, 0]) * (at == 0) + 2.2 * settle[:, 0] * (at == 2))
     per = {
         "state": state,
         "denoised": denoised,
@@ -148,6 +169,8 @@ def make_run(
             )
         )
     draws = rng.normal(1.45, 0.35, 16)
+    if classes:
+        draws = shares(rng.normal(1.4 * (at == 2), 0.9, (16, len(classes))))
     words = [
         [(w, 0.62), ("film", 0.2), ("story", 0.11)] if i % 3 else [("great", 0.4), (w, 0.3), ("good", 0.2)]
         for i, w in enumerate(SENTENCE.split())
@@ -159,9 +182,11 @@ def make_run(
         steps=steps,
         latents={},
         reconstructed={},
-        predictions={"complete": 1.62, "zero": 0.31, "recovered": float(arrays["prediction"][-1]), "label": 1.8},
+        predictions=baseline
+        | {"recovered": draws.mean(axis=0) if classes else float(arrays["prediction"][-1]), "label": clip.label},
         draws=draws,
-        interval=tuple(np.quantile(draws, (0.05, 0.95))),
+        interval=None if classes else tuple(np.quantile(draws, (0.05, 0.95))),
+        classes=classes,
         feature_error={k: {"draw": 0.9, "draw_refined": 0.8, "mean": 0.5, "mean_refined": 0.45} for k in missing},
         nfe=steps * 2,
         seconds=0.6,
@@ -179,9 +204,12 @@ def run_messages(run_id: str = "r1", missing: tuple = ("vision",), names: dict =
     """sample, start, chunks and done of a synthetic run."""
     start, pieces, result = make_run(run_id, missing, **options)
     title = "A slow start, a good end"
+    label = {"label_name": "emotion", "classes": start.classes}
     return [
-        messages.sample_message(start.clip, start.available, names=names, title=title, sound=tone(), synthetic=True),
-        messages.start_message(start, names=names, title=title),
+        messages.sample_message(
+            start.clip, start.available, names=names, title=title, sound=tone(), synthetic=True, **label
+        ),
+        messages.start_message(start, names=names, title=title, label_name="emotion"),
         *(messages.chunk_message(run_id, piece, names=names) for piece in pieces),
         messages.done_message(run_id, result, names=names),
     ]
@@ -222,11 +250,16 @@ def build():
         names = {k: [f"f{i}" for i in range(len(v))] for k, v in NAMES.items()}
         yield from slowly(run_messages("plain", ("audio", "vision"), names=names))
 
+    def many():
+        yield from slowly(run_messages("many", ("vision",), classes=tuple(f"class {i} of many" for i in range(20))))
+
     handlers = {
         "one": lambda: slowly(run_messages("live-one", ("vision",))),
         "two": lambda: slowly(run_messages("live-two", ("text", "audio"))),
         "twice": twice,
         "plain": plain,
+        "classes": lambda: slowly(run_messages("classes", ("vision",), classes=CLASSES)),
+        "many": many,
         "fail": fail,
     }
     with gr.Blocks(analytics_enabled=False) as demo:

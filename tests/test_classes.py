@@ -301,9 +301,8 @@ def test_a_recovery_predicts_probabilities(home):
     assert int(last.predictions["complete"].argmax()) == last.predictions["label"] == clip.label
 
 
-def test_the_page_refuses_a_run_of_classes_in_one_sentence(home):
-    with pytest.raises(ValueError, match="predicts one of 3 classes, which the page does not show"):
-        open_pipeline(str(home / "run"), str(home / "data"))
+def test_the_page_opens_a_run_of_classes(home):
+    assert open_pipeline(str(home / "run"), str(home / "data")).classes == CLASSES
 
 
 def test_the_log_has_a_part_for_a_known_real_data_set(home, rows, capsys):
@@ -336,3 +335,23 @@ def test_ravdess_keeps_actors_apart(shared, tmp_path):
     assert [len(own) for own in actors] == [14, 2, 4]
     assert len(set.union(*actors)) == 20
     assert len(data.videos("test")) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"range": [0, 7]}, r"expected \[0, 2\]"),
+        ({"classes": ["calm", "calm", "sad"]}, "names that differ"),
+        ({"classes": ["calm", "", "sad"]}, "names that differ"),
+        ({"classes": ["calm"]}, r"expected \[0, 0\]"),
+    ],
+)
+def test_a_label_whose_classes_do_not_fit_is_refused(home, tmp_path, change, told):
+    clips = {"test": list(FeatureSet.open(home / "data").split("test"))}
+    label = {"name": "emotion", "range": [0, 2], "classes": list(CLASSES)} | change
+    with pytest.raises(ValueError, match=told):
+        write_feature_set(tmp_path / "data", clips, name="other", title="Other", label=label)
+    good = label | {"range": [0, 2], "classes": list(CLASSES)}
+    clips["test"][0] = dataclasses.replace(clips["test"][0], label=0.5)
+    with pytest.raises(ValueError, match=r"label 0\.5 of .* is no index of a class"):
+        write_feature_set(tmp_path / "data", clips, name="o", title="O", label=good)

@@ -149,7 +149,9 @@ def test_a_baseline_says_what_its_forward_does_and_never_reads_the_missing(pipel
 
 def test_a_baseline_of_other_widths_says_so(request_) -> None:
     run = hub.load_run(CHECKPOINTS / "dropout-fusion")
-    found = compare.baseline(run, SimpleNamespace(feature_dims={"text": 1, "audio": 2, "vision": 3}), request_)
+    found = compare.baseline(
+        run, SimpleNamespace(feature_dims={"text": 1, "audio": 2, "vision": 3}, label_classes=()), request_
+    )
     assert math.isnan(found.prediction)
     assert "other widths" in found.note
 
@@ -183,8 +185,9 @@ def test_fills_learn_from_clips_that_lack_nothing(pipeline) -> None:
 
 def test_without_a_training_split_the_fills_say_so(pipeline, request_) -> None:
     bare = SimpleNamespace(
-        stream=pipeline.stream, model=pipeline.model, run=pipeline.run, data=SimpleNamespace(splits=("test",))
-    )
+        stream=pipeline.stream, model=pipeline.model, run=pipeline.run, classes=(),
+        data=SimpleNamespace(splits=("test",)),
+    )  # fmt: skip
     *_, last = finished(compare.methods(bare, request_, {}, compare.Fills(bare)))
     assert last.name == "Fills"
     assert math.isnan(last.prediction)

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from imder.pipeline import RecoveryPipeline
-from imder.ui.opening import PATH, read_opening
+from imder.ui.opening import PATH, read_opening, run_messages, sample_of
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +21,15 @@ def test_the_stored_run_is_the_bundled_models_and_holds_every_step(pipeline):
     assert request.clip.id in {clip.id for clip in pipeline.data.split("test")}
     assert [m["kind"] for m in messages][:2] == ["sample", "start"]
     assert messages[-1]["kind"] == "done"
+
+
+def test_the_stored_run_is_made_as_the_page_makes_one_now(pipeline):
+    request, stored = read_opening(pipeline)
+    start, *_, done = (message for _, message in run_messages(pipeline, request, 60.0))
+    assert sample_of(pipeline, request) == stored[0]
+    assert [name for name in start if name != "views"] == list(stored[1])  # `views` came later; the stage knows
+    assert list(done) == list(stored[-1])
+    assert done["predictions"] == pytest.approx(stored[-1]["predictions"], abs=1e-3)
 
 
 @pytest.mark.parametrize("content", [b"", b"not gzip", gzip.compress(b"[]"), gzip.compress(b'[{"kind": "origin"}]')])

@@ -325,6 +325,45 @@ def test_the_theme_can_change_while_it_is_shown(visit):
     assert picture(page, "[data-map=vision-denoised]") != before
 
 
+def test_classes_stand_in_the_place_of_the_scale_and_give_it_back(visit):
+    page = visit()
+    tall = page.eval_on_selector("[data-ref=scaleCanvas]", "node => node.clientHeight")
+    page.click("#classes")
+    page.wait_for_selector("#stage[data-run=classes][data-done=true]")
+    still(page)
+    call(page, "stage.seek(59)")
+    assert page.inner_text("[data-ref=scaleTitle]") == "Emotion"
+    assert page.inner_text("[data-value=complete]") == "happy 74 %"
+    assert page.inner_text("[data-value=label]") == "happy"
+    heard = page.get_attribute("[data-ref=scaleCanvas]", "aria-label")
+    assert "happy, the true class: complete 74 %, zero-filled 7 %, recovered 37 %, likeliest in 9 of 16 draws" in heard
+    assert page.eval_on_selector("[data-ref=scaleCanvas]", "node => node.clientHeight") > tall
+    before = picture(page, "[data-ref=scaleCanvas]")
+    call(page, "stage.seek(5)")
+    assert picture(page, "[data-ref=scaleCanvas]") != before
+    assert page.inner_text("[data-value=recovered]").startswith("neutral ")
+    assert "likeliest in" not in page.get_attribute("[data-ref=scaleCanvas]", "aria-label")
+    page.click("#one")
+    page.wait_for_selector("#stage[data-run=live-one][data-done=true]")
+    assert page.inner_text("[data-ref=scaleTitle]") == "Sentiment"
+    assert page.inner_text("[data-value=label]") == "+1.80"
+    assert page.eval_on_selector("[data-ref=scaleCanvas]", "node => node.clientHeight") == tall
+
+
+def test_of_many_classes_the_likeliest_are_shown_and_the_others_as_one(visit):
+    page = visit(width=390)
+    page.click("#many")
+    page.wait_for_selector("#stage[data-run=many][data-done=true]")
+    call(page, "stage.pause()")
+    call(page, "stage.seek(59)")
+    rows = page.get_attribute("[data-ref=scaleCanvas]", "aria-label").split("; ")
+    assert len(rows) == 12
+    assert rows[-1].startswith("9 others: ")
+    assert sum("the true class" in row for row in rows) == 1
+    assert sum(int(row.split("likeliest in ")[1].split()[0]) for row in rows) == 16
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+
+
 def test_reduced_motion_shows_the_result_at_once(visit):
     page = visit(reduced_motion="reduce")
     assert call(page, "stage.state().clipPlaying") is False

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -19,15 +22,23 @@ from imder.data.dataset import FeatureSet, write_feature_set
 from imder.data.standardise import Standardiser
 from imder.evaluation.evaluate import encode_clips
 from imder.model import IMDer, ModelConfig
+from imder.model.task import outputs_for
 
 WIDTHS = {k: len(names) for k, names in FEATURE_NAMES.items()}
 #: The first test clip has so many other performances.
 PERFORMANCES = 8
 
 
-def make(folder: Path, steps: int = 2) -> tuple[Path, Path]:
-    """Run folder and data folder: 20 training and 24 test clips."""
+def make(folder: Path, steps: int = 2, classes: Sequence[str] = ()) -> tuple[Path, Path]:
+    """Run folder and data folder: 20 training and 24 test clips; with `classes` these are their labels, by turns."""
     splits = {"train": [_clip(i) for i in range(20)], "test": [_clip(i) for i in range(100, 124)]}
+    label: dict[str, Any] = {"name": "sentiment", "range": [-3, 3]}
+    if classes:
+        label = {"name": "emotion", "range": [0, len(classes) - 1], "classes": list(classes)}
+        splits = {
+            split: [replace(clip, label=float(i % len(classes))) for i, clip in enumerate(clips)]
+            for split, clips in splits.items()
+        }
     rng = np.random.default_rng(0)
     first = splits["test"][0]
     again = {
@@ -35,12 +46,13 @@ def make(folder: Path, steps: int = 2) -> tuple[Path, Path]:
         for k in ("audio", "vision")
     }
     data: FeatureSet = write_feature_set(
-        folder / "data", splits, name="tiny", title="Tiny", label={"name": "sentiment", "range": [-3, 3]},
+        folder / "data", splits, name="tiny", title="Tiny", label=label,
         feature_names=FEATURE_NAMES, synthetic=True, redraws={first.id: {k: x.astype("f4") for k, x in again.items()}},
     )  # fmt: skip
     config = ModelConfig.from_preset(
         "corrected", WIDTHS, latent_channels=8, frames=48, channels=(8, 8, 8, 8), heads=2, embedding_dim=8,
         condition_layers=1, fusion_layers=1, reconstruction_channels=8, reconstruction_blocks=1, steps=steps,
+        outputs=outputs_for(classes),
     )  # fmt: skip
     torch.manual_seed(0)
     model, standardiser = IMDer(config), Standardiser.fit(splits["train"])
@@ -52,6 +64,7 @@ def make(folder: Path, steps: int = 2) -> tuple[Path, Path]:
     info = {
         "name": data.name, "title": data.title, "synthetic": True, "label_range": list(data.label_range),
         "feature_names": {k: list(names) for k, names in data.feature_names.items()},
+        "label_name": data.label_name, **({"label_classes": list(classes)} if classes else {}),
     }  # fmt: skip
     hub.save_run(folder / "run", model, standardiser, info, {"seed": 0})
     return folder / "run", folder / "data"

@@ -260,6 +260,8 @@ class FeatureSet:
             for i, record in enumerate(part.records):
                 if record["id"] in self._places:
                     raise ValueError(f"{where}: clip id {record['id']!r} is there twice; ids are unique in a data set")
+                if self.label_classes and record["label"] != int(record["label"]):
+                    raise ValueError(f"{where}: label {record['label']} of {record['id']!r} is no index of a class")
                 self._places[record["id"]] = (split, i)
             self._splits[split] = part
         self.feature_dims: dict[str, int] = self._splits[self.splits[0]].widths
@@ -524,6 +526,11 @@ def _label_range(label: dict[str, Any], where: str) -> tuple[float, float]:
     classes = label.get("classes", [])
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise ValueError(f"{where}: label classes are {str(classes)[:40]}; expected a list of names")
+    if classes and (bounds != [0, len(classes) - 1] or len(set(classes)) < len(classes) or not all(classes)):
+        raise ValueError(
+            f"{where}: label range is {bounds} with {len(classes)} classes; expected [0, {len(classes) - 1}] and names "
+            "that differ"
+        )
     return float(bounds[0]), float(bounds[1])
 
 

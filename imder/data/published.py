@@ -14,7 +14,7 @@ from imder.modality import MODALITIES, NAMES
 
 #: The Hub's names of sizes, by the number of clips that each begins with.
 _SIZES = ((0, "n<1K"), (1_000, "1K<n<10K"), (10_000, "10K<n<100K"), (100_000, "100K<n<1M"))
-_TAGS = ("multimodal-sentiment-analysis", "missing-modality", "imder-features")
+_TAGS = ("missing-modality", "imder-features")
 
 
 def push(folder: str | Path, repo_id: str, *, private: bool = False, licence: str | None = None) -> commit.Commit:
@@ -45,10 +45,11 @@ def card(data: FeatureSet, repo_id: str, licence: str | None = None) -> str:
     own = data.folder / remote.CARD
     head, body = split_card(own.read_text(encoding="utf-8") if own.is_file() else "", own)
     clips = len(data)
+    label = "multimodal-emotion-recognition" if data.label_classes else "multimodal-sentiment-analysis"
     ours: Head = {
         "license": licence or head.get("license") or "unknown",
         "pretty_name": data.title,
-        "tags": list(dict.fromkeys([*head.get("tags", []), *_TAGS, *(["synthetic"] if data.synthetic else [])])),
+        "tags": list(dict.fromkeys([*head.get("tags", []), label, *_TAGS, *(["synthetic"] if data.synthetic else [])])),
         "size_categories": [next(name for least, name in reversed(_SIZES) if clips >= least)],
     }
     text = body or f"# {data.title}\n\n{data.note}".strip()

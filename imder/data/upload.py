@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from imder.data.clip import Clip, Word
 from imder.data.convert import read_npz
 from imder.data.dataset import FeatureSet
+from imder.data.label import class_index
 from imder.data.standardise import Standardiser
 from imder.modality import MODALITIES, NAMES
 
@@ -50,12 +51,16 @@ _DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a run needs of a file: its widths, its training statistics, names of its features, the label's range."""
+    """What a run needs of a file: its widths, its training statistics, names of its features, the label's range.
+
+    `classes` are the names where the label is one of several classes, empty where it is a sentiment.
+    """
 
     dims: Mapping[str, int]
     standardiser: Standardiser
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     label_range: tuple[float, float] = (-3.0, 3.0)
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,7 +203,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: not a whole safetensors file ({str(error).splitlines()[0][:80]})") from None
 
 
-def clip_from_rows(features: object, label: float | None, expected: Expected) -> Clip:
+def clip_from_rows(features: object, label: float | str | None, expected: Expected) -> Clip:
     """A clip from {modality: rows of numbers}, absent ones left out; a ValueError says what does not fit."""
     if type(features) is not dict or not 1 <= len(features) <= len(MODALITIES):
         raise ValueError("features: an object of text, audio, vision with rows of numbers is needed")
@@ -213,7 +218,7 @@ def clip_from_rows(features: object, label: float | None, expected: Expected) ->
         if arrays[key].ndim != 2:
             raise ValueError(f"features: {key} is no list of equally long rows of numbers, one row a frame")
     if label is not None:
-        arrays["label"] = np.array([label], dtype=np.float64)
+        arrays["label"] = np.array([label] if expected.classes else [float(label)])
     try:
         upload = _from_arrays(arrays, "features", "rows", expected)
     except ValueError as error:
@@ -245,14 +250,17 @@ def _from_folder(path: Path, name: str, expected: Expected) -> Upload:
                 arrays[k] = _stack([clip.features[k] for clip in clips], k, str(path))
                 arrays[f"length_{k}"] = np.array(lengths[k])
             ids = _distinct([clip.id[:60] for clip in clips])
+            alike = data.label_classes == expected.classes
             more = [
-                (i, clip.text[:400], clip.label, clip.words[:200], clip.seconds)
+                (i, clip.text[:400], clip.label if alike else np.nan, clip.words[:200], clip.seconds)
                 for i, clip in zip(ids, clips, strict=True)
             ]
         except ValueError as error:
             raise ValueError(str(error).replace(f"{folder}/", f"{name}: ").replace(str(folder), name)) from None
     upload = _from_arrays(arrays, name, "folder", expected, told=more)
     said = [f"These are the {len(more)} {split} clips of {data.title[:80]!r}.", *upload.said]
+    if not alike:
+        said.append("Its labels are of another kind than this run's, so predictions stand alone.")
     return replace(upload, said=tuple(said), synthetic=data.synthetic)
 
 
@@ -470,6 +478,8 @@ def _told(arrays: Mapping[str, np.ndarray], prefix: str, count: int, expected: E
         said.append("The ids are not unique, so clips are numbered.")
     labels = np.atleast_1d(arrays.get(f"{prefix}label", np.full(count, np.nan)))
     labels = labels[:, 0] if labels.shape == (count, 1) else labels
+    if expected.classes and labels.shape == (count,):
+        labels = _indices(labels, expected.classes, f"{prefix}label")
     if labels.shape != (count,) or labels.dtype.kind not in "fiub" or np.isinf(labels).any():
         raise ValueError(f"{prefix}label is {labels.dtype} of shape {labels.shape}; {count} numbers are needed")
     low, high = expected.label_range
@@ -478,6 +488,17 @@ def _told(arrays: Mapping[str, np.ndarray], prefix: str, count: int, expected: E
     elif ((labels < low) | (labels > high)).any():
         said.append(f"Some labels are outside {low:g} to {high:g}, the range of this run.")
     return [(i, t, float(v), (), None) for i, t, v in zip(rows["id"], rows["raw_text"], labels, strict=True)]
+
+
+def _indices(labels: np.ndarray, classes: Sequence[str], key: str) -> np.ndarray:
+    """Labels given as names or indices of classes, as indices; NaN and an empty name where there is none."""
+    found = []
+    for value in labels.ravel().tolist():
+        try:
+            found.append(np.nan if value == "" or value != value else class_index(value, classes))
+        except ValueError as error:
+            raise ValueError(f"{key}: {str(value)[:30]!r} is no label of this run; {error}") from None
+    return np.array(found, dtype=np.float64).reshape(labels.shape)
 
 
 def _distinct(ids: list[str]) -> list[str]:

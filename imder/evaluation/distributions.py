@@ -102,6 +102,7 @@ def compute(
         "clips": len(study.ids),
         "ids": [study.ids[i] for i in rows],
         "label_range": list(study.data.label_range),
+        **({"label_classes": list(classes)} if (classes := study.data.label_classes) else {}),
         "sampler": study.sampler,
         "steps": study.steps,
         "seed": seed,

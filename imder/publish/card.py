@@ -15,7 +15,11 @@ from imder.data.dataset import BUNDLED, FeatureSet
 from imder.modality import MODALITIES, NAMES, SYMBOLS, names_of
 from imder.publish.figures import METRICS, Figures, whole
 
-TASK = "Sentiment of a clip with modalities missing"
+#: After the pipeline of a run that predicts classes: one recovery, and what it predicts.
+_CLASSES_SHOWN = """
+clip = pipeline.data.split("test")[0]
+recovery = pipeline(RecoveryRequest(clip, available=("text", "audio")))
+print(dict(zip(recovery.classes, recovery.predictions["recovered"])))  # the probability of each class"""
 _LEGEND = ", ".join(f"{SYMBOLS[k]} {NAMES[k].lower()}" for k in MODALITIES)
 
 
@@ -48,6 +52,7 @@ def facts(run: hub.Run) -> str:
     rows = {
         "data": data.get("title") or data["name"],
         "recordings": "synthetic, no recordings" if data["synthetic"] else "real recordings",
+        "classes": ", ".join(data.get("label_classes", ())) or None,
         "training clips": data.get("n_train"),
         "features": ", ".join(f"{NAMES[k]} {model['feature_dims'][k]}" for k in MODALITIES),
         "trained by": f"`{training['command']}`" if training.get("command") else None,
@@ -75,7 +80,7 @@ def _results(run: hub.Run, figures: Sequence[Figures]) -> list[EvalResult]:
             found.append(
                 EvalResult(
                     task_type="video-classification",
-                    task_name=TASK,
+                    task_name=f"{data.get('label_name', 'label').capitalize()} of a clip with modalities missing",
                     dataset_type=dataset_id(run),
                     dataset_name=data.get("title") or data["name"],
                     dataset_split=own.split,
@@ -122,6 +127,9 @@ def _use(run: hub.Run, repo_id: str) -> list[str]:
     lines = [(what, f"`{text}`") for what, text in commands.items()]
     code = "from imder import RecoveryPipeline\n\n" + f'pipeline = RecoveryPipeline.from_pretrained("{repo_id}"'
     code += ")" if data == "bundled" else f', data="{data}")'
+    if run.kind == "imder" and run.classes:
+        code = code.replace("import RecoveryPipeline", "import RecoveryPipeline, RecoveryRequest")
+        code += _CLASSES_SHOWN
     if run.kind != "imder":
         code = f'from imder import hub\n\nrun = hub.load("{repo_id}", fallback=False)'
     where = " `DIR` is a folder with the data, which are not published with the run." if data == "DIR" else ""
@@ -152,9 +160,10 @@ def limits(run: hub.Run, figures: Sequence[Figures]) -> list[str]:
             "what the person said, sounded like or looked like."
         )
     for own in figures[:1]:
-        if (worst := own.weakest()) and (best := own.values.get((whole(run), "mae"))) is not None:
+        metric = "accuracy" if run.classes else "mae"
+        if (worst := own.weakest(metric)) and (best := own.values.get((whole(run), metric))) is not None:
             said.append(
-                f"Weakest with {worst[0]} available: mean absolute error {worst[1]:.2f}, {best:.2f} with everything "
+                f"Weakest with {worst[0]} available: {METRICS[metric][1]} {worst[1]:.2f}, {best:.2f} with everything "
                 f"({own.split} split)."
             )
     clips = f" on {data['n_train']} clips" if data.get("n_train") else ""

@@ -11,6 +11,7 @@ import numpy as np
 
 from imder import hub
 from imder.evaluation.rows import Row, identity, read_rows
+from imder.evaluation.significance import LOWER
 from imder.evaluation.study import run_digest
 from imder.evaluation.table import SHOWN_DRAWS
 from imder.modality import PATTERNS, missing, symbols
@@ -51,10 +52,11 @@ class Figures:
         """The metrics that there are, in order."""
         return [metric for metric in METRICS if any(metric == own for _, own in self.values)]
 
-    def weakest(self) -> tuple[str, float] | None:
-        """The pattern with the largest error, and that error."""
-        errors = {pattern: self.values[pattern, "mae"] for pattern in self.patterns if (pattern, "mae") in self.values}
-        return max(errors.items(), key=lambda item: item[1]) if errors else None
+    def weakest(self, metric: str) -> tuple[str, float] | None:
+        """The pattern with the largest error, or the lowest figure of another metric, and that."""
+        found = {pattern: self.values[pattern, metric] for pattern in self.patterns if (pattern, metric) in self.values}
+        sign = 1 if metric in LOWER else -1
+        return max(found.items(), key=lambda item: sign * item[1]) if found else None
 
 
 def whole(run: hub.Run) -> str:
@@ -104,16 +106,16 @@ def _of_rows(rows: list[Row], run: hub.Run) -> Figures:
 
 def _of_training(run: hub.Run) -> list[Figures]:
     """The figures that the training itself measured, in metrics.json; a run that was made otherwise has none."""
-    metrics = run.metrics
-    by_pattern = metrics.get("mae_by_pattern")
-    if not isinstance(by_pattern, dict) or not isinstance(metrics.get("mae"), dict):
+    metrics, metric = run.metrics, "accuracy" if run.classes else "mae"
+    by_pattern = metrics.get(f"{metric}_by_pattern")
+    if not isinstance(by_pattern, dict) or not isinstance(metrics.get(metric), dict):
         return []
     values = {}
     for pattern in map(symbols, PATTERNS):
-        value = metrics["mae"].get("complete") if pattern == whole(run) else by_pattern.get(pattern)
+        value = metrics[metric].get("complete") if pattern == whole(run) else by_pattern.get(pattern)
         value = value.get("recovered") if isinstance(value, dict) else value
         if isinstance(value, int | float):
-            values[pattern, "mae"] = float(value)
+            values[pattern, metric] = float(value)
     split = {"valid": "validation"}.get(metrics.get("split"), str(metrics.get("split")))
     draws = f"mean over {metrics['draws']} outputs after D_k; " if "draws" in metrics else ""
     return [

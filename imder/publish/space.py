@@ -59,6 +59,12 @@ def space_files(
             f"the run reads features of widths {dict(reads)}, the data set {shown.name!r} has "
             f"{dict(shown.feature_dims)}; name the run's own data set on the Hub with --data owner/name"
         )
+    if shown.label_classes != opened.classes:
+        kinds = [", ".join(names) or "a sentiment" for names in (opened.classes, shown.label_classes)]
+        raise ValueError(
+            f"the run predicts {kinds[0]}, the label of the data set {shown.name!r} is {kinds[1]}; name the run's own "
+            "data set on the Hub with --data owner/name"
+        )
     files: dict[str, Path | bytes] = dict(page_files())
     files[REQUIREMENTS] = requirements().encode()
     arguments = [*(["--run", model] if model else []), *(["--data", shown.repository] if shown.repository else [])]

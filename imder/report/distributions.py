@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imder.data.label import label_text
 from imder.evaluation.distributions import Stored
 from imder.evaluation.evaluate import RecoveryStudy
 from imder.evaluation.live import LiveDraws
@@ -93,8 +94,9 @@ def joint_figures(
 ) -> list[Figure]:
     """Real and conditional, real and unconditional: the same axes, from one joint projection of all three."""
     points, label = stored.points(view, refined, projection), stored.label
-    said = [f"{clip}, label {value:+.1f}" for clip, value in zip(stored.about["ids"], label, strict=True)]
-    names, value = kind_names(view), label if colour == "sentiment" else None
+    classes = stored.about.get("label_classes", ())
+    said = [f"{clip}, label {label_text(y, classes)}" for clip, y in zip(stored.about["ids"], label, strict=True)]
+    names, value = kind_names(view), label if colour == "sentiment" and not classes else None
     looks = [REAL, CONDITIONAL, UNCONDITIONAL]
     if value is not None:  # a value needs a filled mark
         looks[0] = ("#7a8594", "circle", "solid")
@@ -246,7 +248,7 @@ def overview_table(stored: Stored, refined: bool) -> Table:
 def sentence_names(stored: Stored, modality: str) -> dict[str, int]:
     """The sentences with other performances that are stored for a modality, by text."""
     return {
-        f"{one['text']} ({one['label']:+.1f})": i
+        f"{one['text']} ({label_text(one['label'], stored.about.get('label_classes', ()))})": i
         for i, one in enumerate(stored.about["sentences"])
         if one["modality"] == modality
     }

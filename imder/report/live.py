@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imder.evaluation.metrics import CLASSES
 from imder.evaluation.rows import Row, identity, read_rows
 from imder.evaluation.significance import LEVEL, bootstrap
 from imder.evaluation.study import Entry
@@ -17,6 +18,7 @@ from imder.report.blocks import DASH, Cell, Part, Table, plain
 from imder.report.tables import METRIC_NAMES, PROTOCOLS
 
 SHOWN = ("mae", "acc2")
+SHOWN_CLASSES = ("accuracy", "f1_weighted", "f1_macro")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +68,17 @@ class FullRows:
 def live_report(cells: Sequence[LiveCell], full: FullRows) -> Table:
     """A line a cell: figures on these clips with intervals, and those of the whole split."""
     body = []
+    shown = SHOWN_CLASSES if cells and cells[0].scale == CLASSES else SHOWN
     for cell in cells:
-        first = cell.row("mae")
+        first = cell.row(shown[0])
         where = symbols(first["available"]) if first["available"] else f"rate {first['nominal_missing_rate']:g}"
         line: list[Cell] = [plain(f"{TITLES.get(first['method'], first['method'])}, {where}")]
-        for metric in SHOWN:
+        for metric in shown:
             row = cell.row(metric)
             line += [_measured(cell, metric, row["value"]), plain(_number(full.value(row), metric))]
         body.append(tuple(line))
     head = [""]
-    for metric in SHOWN:
+    for metric in shown:
         head += [f"{METRIC_NAMES[metric]} here", "full test"]
     count = len(cells[0].label) if cells else 0
     protocol = PROTOCOLS[cells[0].rows[0]["protocol"]] if cells else ""

@@ -113,7 +113,7 @@ FORMULAS = (
     Formula(
         "Refine, predict",
         "D_k, a small convolutional network, refines what was drawn; T_k, a multimodal transformer, predicts the "
-        "sentiment from observed and recovered together.",
+        "label from observed and recovered together.",
         r"\hat y = T\big(\{E_k(x_k)\}_{k\ \text{observed}},\ \{D_k(\hat x_k)\}_{k\ \text{missing}}\big)",
         "supplement, Table 1 for the sizes",
         (IMDer.reconstruct, IMDer.predict),

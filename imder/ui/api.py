@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any, TypeVar
 
 import gradio as gr
 
 from imder.data.clip import Clip
+from imder.data.label import class_name, label_text
 from imder.data.upload import clip_from_rows
+from imder.interpret import Prediction, by_class, likeliest, true_share, votes
 from imder.modality import missing, ordered
 from imder.modality import patterns as patterns_of
 from imder.pipeline import Recovery, RecoveryPipeline
@@ -46,7 +48,7 @@ class Api:
         model: str | None = None,
         data: str | None = None,
     ) -> dict:
-        """Recovers what is dropped from a clip and predicts its sentiment. The same seed gives the same result.
+        """Recovers what is dropped from a clip and predicts its sentiment or class. One seed gives one result.
 
         Args:
             sample: The id of a clip, see list_clips; the first of the test split by default.
@@ -61,6 +63,8 @@ class Api:
 
         Returns:
             predictions (complete, zero, recovered, label), interval (90 % for the label), feature_error, nfe, seconds.
+            Of a model that predicts classes each prediction is the probability of each class by its name, the label
+            is a class's name, interval is null, and votes is the share of the draws in which each class is likeliest.
         """
 
         def work() -> Iterator[dict]:
@@ -87,16 +91,17 @@ class Api:
         """Lists the test clips that the other functions take, in their order, a page at a time.
 
         Args:
-            search: Words that the sentence or the id holds, whatever their case.
-            lowest: Only clips with a label of at least this.
-            highest: Only clips with a label of at most this.
+            search: Words that the sentence, the id or the label's class holds, whatever their case.
+            lowest: Only clips with a label of at least this; not where labels are classes.
+            highest: Only clips with a label of at most this; not where labels are classes.
             offset: How many of the found clips to pass over.
             limit: How many to list, 1 to 200.
             model: As in recover.
             data: As in recover.
 
         Returns:
-            total (found clips), offset, clips (id, text, label, seconds), next_offset (null at the end).
+            total (found clips), offset, clips (id, text, label, seconds), next_offset (null at the end). Where labels
+            are classes a label is the class's name.
         """
 
         def work() -> Iterator[dict]:
@@ -104,13 +109,19 @@ class Api:
             first, most = whole("offset", offset, 0, 10**6), whole("limit", limit, 1, MAX_LISTED)
             if search is not None and (type(search) is not str or len(search) > MAX_SEARCH):
                 raise BadInput(f"search: {shown(search)} is not a text of at most {MAX_SEARCH} characters.")
-            words = (search or "").casefold()
+            words, shown_data = (search or "").casefold(), self.shelf.get(model, data).data
+            classes = shown_data.label_classes
+            for name, value in (("lowest", lowest), ("highest", highest)):
+                if classes and value is not None:
+                    raise BadInput(f"{name}: labels are classes, not numbers; search for one of {', '.join(classes)}.")
             found = [
                 record
-                for record in self.shelf.get(model, data).data.split("test").records
+                for record in shown_data.split("test").records
                 if low <= record["label"] <= high
-                and (words in record["text"].casefold() or words in record["id"].casefold())
+                and any(words in text.casefold() for text in (record["text"], record["id"], *_class(record, classes)))
             ]
+            if classes:
+                found = [{**record, "label": class_name(record["label"], classes)} for record in found]
             page = found[first : first + most]
             yield {
                 "total": len(found),
@@ -125,7 +136,7 @@ class Api:
         self,
         sample: str | None = None,
         features: dict | None = None,
-        label: float | None = None,
+        label: float | str | None = None,
         sampler: str | None = None,
         steps: int | None = None,
         seed: int = 0,
@@ -139,7 +150,7 @@ class Api:
         Args:
             sample: The id of a clip, see list_clips; the first of the test split by default.
             features: Instead of a sample: {"text": rows, "audio": rows, "vision": rows}, a row of numbers a frame, of the model's widths; modalities may be absent. At most 64 KiB of JSON: round to three decimals.
-            label: The sentiment of these features, if it is known.
+            label: The sentiment of these features if it is known, or the class by its name or index.
             sampler: As in recover.
             steps: As in recover.
             seed: As in recover.
@@ -150,6 +161,9 @@ class Api:
 
         Returns:
             complete and label; patterns, each with available, recovered, zero, their absolute errors, interval and feature_error.
+            Of a model that predicts classes a prediction is the probability of each class by its name, the label a
+            class's name; in the place of errors and interval stand the likeliest class, the probability that the true
+            class was given, and votes as in recover.
         """  # noqa: E501 (one line a parameter is how Gradio reads it)
 
         def work() -> Iterator[dict]:
@@ -173,11 +187,11 @@ class Api:
                         nfe, seconds = nfe + int(item.nfe), seconds + float(item.seconds)
                         complete, truth = item.predictions["complete"], item.predictions["label"]
                     yield {}
+            classes = pipeline.classes
             yield {
                 "sample": requests[0].clip.id if features is None else None,
-                "label": real(truth),
-                "complete": real(complete),
-                "complete_error": real(abs(complete - truth)),
+                "label": class_name(truth, classes) if classes else real(truth),
+                **_judged("complete", complete, truth, classes),
                 "patterns": rows,
                 "nfe": nfe,
                 "seconds": seconds,
@@ -194,7 +208,10 @@ class Api:
             return None
         if sample is not None:
             raise BadInput("features: give either a sample or features, not both.")
-        value = None if label is None else _bound("label", label, 0.0)
+        value = label if label is None or pipeline.classes else _bound("label", label, 0.0)
+        named = type(value) in (int, float, str) and value == value and len(str(value)) <= 100
+        if pipeline.classes and value is not None and not named:
+            raise BadInput(f"label: {shown(value)} is not allowed; the name of a class or its index is.")
         try:
             return clip_from_rows(features, value, pipeline.expected)
         except ValueError as error:
@@ -211,11 +228,15 @@ class Api:
 
 def answer(recovery: Recovery) -> dict[str, Any]:
     """What `recover` returns."""
-    request = recovery.request
+    request, classes = recovery.request, recovery.classes
+    found, interval = recovery.predictions, recovery.interval
+    predictions = {k: _prediction(v, classes) for k, v in found.items() if k != "label"}
+    predictions["label"] = class_name(found["label"], classes) if classes else real(found["label"])
     return {
-        "predictions": {k: real(v) for k, v in recovery.predictions.items()},
+        "predictions": predictions,
         "feature_error": {k: {name: real(v) for name, v in row.items()} for k, row in recovery.feature_error.items()},
-        "interval": [real(v) for v in recovery.interval],
+        "interval": [real(v) for v in interval] if interval else None,
+        **_votes(recovery),
         "nfe": int(recovery.nfe),
         "seconds": float(recovery.seconds),
         "sample": request.clip.id,
@@ -225,16 +246,44 @@ def answer(recovery: Recovery) -> dict[str, Any]:
 
 def judged(recovery: Recovery) -> dict[str, Any]:
     """One pattern of `evaluate_clip`."""
-    p = recovery.predictions
+    p, classes = recovery.predictions, recovery.classes
+    recovered, zero = (_judged(name, p[name], p["label"], classes) for name in ("recovered", "zero"))
     return {
         "available": list(recovery.request.available),
-        "recovered": real(p["recovered"]),
-        "zero": real(p["zero"]),
-        "recovered_error": real(abs(p["recovered"] - p["label"])),
-        "zero_error": real(abs(p["zero"] - p["label"])),
-        "interval": [real(v) for v in recovery.interval],
+        **recovered,
+        **zero,
+        **({} if classes else {"interval": [real(v) for v in recovery.interval]}),
+        **_votes(recovery),
         "feature_error": {k: {name: real(v) for name, v in row.items()} for k, row in recovery.feature_error.items()},
     }
+
+
+def _prediction(value: Prediction, classes: Sequence[str]) -> Any:
+    """A sentiment, or {class: probability}; None where there is none."""
+    return by_class(value, classes) if classes else real(value)
+
+
+def _judged(name: str, value: Prediction, label: float, classes: Sequence[str]) -> dict[str, Any]:
+    """A prediction under its name, and how it compares with the label."""
+    if not classes:
+        return {name: real(value), f"{name}_error": real(abs(value - label))}
+    first = likeliest(value, classes)
+    return {
+        name: by_class(value, classes),
+        f"{name}_likeliest": first[0] if first else None,
+        f"{name}_true_probability": real(true_share(value, label)),
+    }
+
+
+def _votes(recovery: Recovery) -> dict[str, Any]:
+    """Of classes the share of the draws in which each is the likeliest; nothing of a sentiment."""
+    classes = recovery.classes
+    return {"votes": by_class(votes(recovery.draws), classes)} if classes else {}
+
+
+def _class(record: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
+    """The name of a record's class, if labels are classes and it has one."""
+    return [label_text(record["label"], classes)] if classes else []
 
 
 def real(value: Any) -> float | None:

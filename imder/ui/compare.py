@@ -17,9 +17,12 @@ import plotly.graph_objects as go
 
 from imder import compare, hub
 from imder.compare import Fan, Fills, Outcome, Progress, Trial
+from imder.data.label import class_name, label_text
+from imder.interpret import by_class, percent
 from imder.modality import NAMES
 from imder.pipeline import RecoveryPipeline, RecoveryRequest
 from imder.plots import compare as plots
+from imder.plots import compare_classes as of_classes
 from imder.report.blocks import DASH, Table, plain
 from imder.report.page import table_html
 from imder.ui.controls import BEGIN, INTERVAL, MODEL, Controls, can_stop, good, said, status_line, trouble
@@ -37,11 +40,16 @@ MOST_DRAWS = {"samplers": 4, "presets": 4}
 
 @dataclass(frozen=True)
 class Subject:
-    """What is compared: its name on the button, what to see, and what the figures do not show."""
+    """What is compared: its name on the button, what to see, and what the figures do not show; of classes if other."""
 
     title: str
     text: str
     figures: str
+    classes: str = ""
+
+    def told(self, classes: Sequence[str]) -> str:
+        """What stands above the figures of a run with those classes, or of one with a sentiment."""
+        return self.classes if classes and self.classes else self.figures
 
 
 SUBJECTS = {
@@ -52,6 +60,8 @@ SUBJECTS = {
         "every card.",
         "The further a diamond is from the dashed label, the worse the prediction. One clip does not rank the "
         "patterns: the Benchmark page does, over the whole test set.",
+        "The further right a diamond is, the more probable the true class was held to be; an open one found another "
+        "class likelier. One clip does not rank the patterns: an evaluation over the whole test set does.",
     ),
     "guidance": Subject(
         "Guidance",
@@ -59,6 +69,8 @@ SUBJECTS = {
         "model as trained, above 1 exaggerates it.",
         "Where the error is lowest is where guidance helps this clip; the band shows how the draws' spread changes "
         "with it. The 90 % interval was calibrated at guidance 1 only.",
+        "Where the error is lowest is where guidance helps this clip; the band shows how the draws differ in the "
+        "probability that they give the true class.",
     ),
     "samplers": Subject(
         "Samplers",
@@ -75,6 +87,8 @@ SUBJECTS = {
         "writes them, and the corrected method. Each uses its own sampler and steps, all the same seed of noise.",
         "The diamond nearest the dashed label predicts this clip best. The feature errors are in each run's own "
         "latents, so they compare only roughly.",
+        "The diamond furthest right predicts this clip best; an open one found another class likelier. The feature "
+        "errors are in each run's own latents, so they compare only roughly.",
     ),
     "methods": Subject(
         "IMDer and its rivals",
@@ -82,6 +96,8 @@ SUBJECTS = {
         "where it keeps anything that can be drawn.",
         "A diamond near the dashed label is a good guess for this clip, no more. A fill gives one answer and no "
         "interval; averages such as ridge regression have a low feature error and a dull face, draws the opposite.",
+        "A diamond far right is a good guess for this clip, no more; an open one found another class likelier. "
+        "Averages such as ridge regression have a low feature error and a dull face, draws the opposite.",
     ),
     "fan": Subject(
         "Draws as a fan",
@@ -89,6 +105,8 @@ SUBJECTS = {
         "First: the band holds 90 % of the draws at each moment; where it is narrow the model is sure. Second: each "
         "stroke is the prediction of one draw, and nine labels of ten should lie within the bar. It also holds the "
         "run's calibration margin.",
+        "Each stroke is the probability that one draw gives a class, the diamond their mean. Where the features can be "
+        "read, a band beside it holds 90 % of the draws at each moment.",
     ),
 }  # fmt: skip
 #: Comparisons that are made anew when the page is opened with another clip.
@@ -197,9 +215,11 @@ class ComparePage:
         self, pipeline: RecoveryPipeline, run: str, request: RecoveryRequest, shown: Sequence[Outcome | Fan]
     ) -> dict[str, Any]:
         """The message of the cards so far."""
-        cards = [one.outcome if isinstance(one, Fan) else one for one in shown]
-        data = pipeline.data
-        return players_message(run, request.clip, cards, names=data.feature_names, label_range=data.label_range)
+        cards = _outcomes(shown)
+        data, classes = pipeline.data, pipeline.classes
+        return players_message(
+            run, request.clip, cards, names=data.feature_names, label_range=data.label_range, classes=classes
+        )
 
     def compare(
         self,
@@ -220,7 +240,9 @@ class ComparePage:
             draws: How many recoveries each, 1 to 64; long comparisons take fewer and say so in the answer's draws.
 
         Returns:
-            rows (name, prediction, interval, feature_error, nfe, seconds and more), label, and what was asked for.
+            rows (name, prediction, interval, feature_error, nfe, seconds and more), label, and what was asked for. Of
+            a run that predicts classes a prediction is the probability of each by name, with likeliest and
+            true_probability beside it in the place of an interval and an error, and the label is the class's name.
         """
 
         def work() -> Iterator[dict]:
@@ -236,7 +258,9 @@ class ComparePage:
                 "what": chosen,
                 "sample": request.clip.id,
                 "dropped": list(request.missing),
-                "label": float(request.clip.label),
+                "label": class_name(request.clip.label, pipeline.classes)
+                if pipeline.classes
+                else float(request.clip.label),
                 "seed": request.seed,
                 "draws": request.draws,
                 "rows": rows,
@@ -265,9 +289,9 @@ def subject(pipeline: RecoveryPipeline, model: str, request: RecoveryRequest, wh
     clip, kind = request.clip, "Synthetic clip" if pipeline.data.synthetic else "Clip"
     gone = " and ".join(NAMES[k] for k in request.missing)
     dropped = "" if what == "patterns" else f", {gone} dropped"
-    words = escape(clip.text[:120] or clip.id)
+    words, label = escape(clip.text[:120] or clip.id), escape(label_text(clip.label, pipeline.classes))
     return (
-        f"{kind} “{words}” (label {clip.label:+.1f}){dropped}; model <b>{escape(model[:100])}</b>, "
+        f"{kind} “{words}” (label {label}){dropped}; model <b>{escape(model[:100])}</b>, "
         f"seed {request.seed}, {request.draws} {'draw' if request.draws == 1 else 'draws'}. Clip, model, what is "
         "dropped, seed and draws are chosen on the first page, Recover."
     )
@@ -280,42 +304,60 @@ def counted(shown: Sequence[Outcome | Fan]) -> str:
     return f"{len(shown)} {'outcome' if len(shown) == 1 else 'outcomes'}"
 
 
+def _outcomes(shown: Sequence[Outcome | Fan]) -> list[Outcome]:
+    return [one.outcome if isinstance(one, Fan) else one for one in shown]
+
+
 def figures(shown: Sequence[Outcome | Fan], what: str) -> tuple[Any, Any, Any]:
     """The sentence under which the figures stand, and up to two of them."""
 
     def drawn(figure: go.Figure | None) -> Any:
         return gr.update(value=figure, visible=figure is not None)
 
-    text = f"<h2>In figures</h2><p>{escape(SUBJECTS[what].figures)}</p>"
+    classes = _outcomes(shown)[0].classes if shown else ()
+    guided, fanned, others = plots.guidance_prediction, plots.fan_predictions, plots.predictions
+    if classes:
+        guided, fanned, others = of_classes.class_guidance, of_classes.class_fan, of_classes.class_predictions
+    text = f"<h2>In figures</h2><p>{escape(SUBJECTS[what].told(classes))}</p>"
     if what == "guidance":
-        return text, drawn(plots.guidance_error(shown)), drawn(plots.guidance_prediction(shown))
+        return text, drawn(plots.guidance_error(shown)), drawn(guided(shown))
     if what == "samplers":
         return text, drawn(plots.sampler_quality(shown)), drawn(plots.sampler_error(shown))
     if what == "fan":
-        return text, drawn(plots.fan_bands(shown[0])), drawn(plots.fan_predictions(shown[0]))
-    return text, drawn(plots.predictions(shown)), drawn(None)
+        return text, drawn(plots.fan_bands(shown[0]) if shown[0].bands else None), drawn(fanned(shown[0]))
+    return text, drawn(others(shown)), drawn(None)
 
 
 def _errors(errors: dict[str, float]) -> str:
     return ", ".join(f"{NAMES[k]} {errors[k]:.2f}" for k in errors) or DASH
 
 
+def _sentiment_cells(one: Outcome) -> list[str]:
+    return [
+        f"{one.prediction:+.2f}" if one.known else DASH,
+        f"{one.error:+.2f}" if one.known else DASH,
+        f"{one.interval[0]:+.2f} to {one.interval[1]:+.2f}" if one.interval else DASH,
+    ]
+
+
+def _class_cells(one: Outcome) -> list[str]:
+    if not one.known:
+        return [DASH, DASH]
+    name, share = one.likeliest
+    return [f"{name} {percent(share)}", percent(one.true_share)]
+
+
 def table(shown: Sequence[Outcome | Fan], what: str) -> str:
     """The numbers of the outcomes."""
-    cards = [one.outcome if isinstance(one, Fan) else one for one in shown]
-    head = ["Outcome", "Prediction", "Off by", "90 % interval"]
+    cards = _outcomes(shown)
+    of = cards[0].classes if cards else ()
+    head = ["Outcome", "Likeliest class", "True class"] if of else ["Outcome", "Prediction", "Off by", "90 % interval"]
     head += ["Draw error", "To reference", "Evaluations", "Time"] if what == "samplers" else [
         "Feature error, one draw", "Of the draws' mean", "Evaluations", "Seconds here",
     ]  # fmt: skip
     body = []
     for one in cards:
-        known = math.isfinite(one.prediction)
-        line = [
-            one.name,
-            f"{one.prediction:+.2f}" if known else DASH,
-            f"{one.error:+.2f}" if known else DASH,
-            f"{one.interval[0]:+.2f} to {one.interval[1]:+.2f}" if one.interval else DASH,
-        ]
+        line = [one.name, *(_class_cells(one) if of else _sentiment_cells(one))]
         if isinstance(one, Trial):
             line += [
                 f"{one.draw_error:.3f}",
@@ -326,7 +368,8 @@ def table(shown: Sequence[Outcome | Fan], what: str) -> str:
         else:
             line += [_errors(one.feature_error), _errors(one.mean_error), str(one.nfe or DASH), f"{one.seconds:.3f}"]
         body.append(tuple(plain(cell) for cell in line))
-    caption = (
+    caption = "True class: the probability that it was given. " if of else ""
+    caption += (
         "Draw error: mean squared error of the draws, a dimension in unit latents (a mean fill has 1). To reference: "
         "squared distance of the means. Time: multiples of the reference's, in this run."
         if what == "samplers"
@@ -338,14 +381,21 @@ def table(shown: Sequence[Outcome | Fan], what: str) -> str:
 
 def row(one: Outcome) -> dict[str, Any]:
     """An outcome as the API gives it; what is not known is null."""
-    known = math.isfinite(one.prediction)
+    predicted: dict[str, Any] = {
+        "prediction": float(one.prediction) if one.known else None,
+        "error": float(one.error) if one.known else None,
+        "interval": [float(v) for v in one.interval] if one.interval else None,
+        "draws": [float(v) for v in one.draws],
+    } if not one.classes else {
+        "prediction": by_class(one.prediction, one.classes),
+        "likeliest": one.likeliest[0] if one.known else None,
+        "true_probability": one.true_share if one.known else None,
+        "draws": [by_class(draw, one.classes) for draw in one.draws],
+    }  # fmt: skip
     found = {
         "name": one.name,
         "available": list(one.available),
-        "prediction": float(one.prediction) if known else None,
-        "error": float(one.error) if known else None,
-        "interval": [float(v) for v in one.interval] if one.interval else None,
-        "draws": [float(v) for v in one.draws],
+        **predicted,
         "feature_error": {k: float(v) for k, v in one.feature_error.items()},
         "mean_error": {k: float(v) for k, v in one.mean_error.items()},
         "words": [[[word, float(share)] for word, share in ranked] for ranked in one.words],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -12,6 +13,7 @@ import gradio as gr
 from gradio.components import Component
 
 from imder.data.dataset import FeatureSet
+from imder.data.label import label_text
 from imder.modality import MODALITIES, NAMES, names_of
 from imder.pipeline import MAX_DRAWS, MAX_GUIDANCE, MAX_SEED, RecoveryPipeline
 from imder.samplers import MAX_STEPS, SAMPLERS
@@ -76,12 +78,18 @@ class Controls:
 
 
 def sample_choices(data: FeatureSet) -> list[tuple[str, str]]:
-    """Every test clip as (sentence and label, id), from the records alone: no features are read."""
+    """Every test clip as (sentence and label, id), from the records alone: no features are read.
+
+    Clips of one sentence and class, as acted speech has many, are told apart by their ids.
+    """
     choices = []
     for record in data.split("test").records:
         text = record["text"] or record["id"]
         text = text if len(text) <= SAMPLE_TEXT else text[: SAMPLE_TEXT - 1].rstrip() + "…"
-        choices.append((f"{text} ({record['label']:+.1f})", record["id"]))
+        choices.append((f"{text} ({label_text(record['label'], data.label_classes)})", record["id"]))
+    if data.label_classes:
+        counts = Counter(name for name, _ in choices)
+        choices = [(name if counts[name] == 1 else f"{name} {clip_id}", clip_id) for name, clip_id in choices]
     return choices
 
 
@@ -96,6 +104,13 @@ def drop_told(pipeline: RecoveryPipeline) -> str:
     return f"One; this data set has no {gone}." if gone else "One or two; at least one stays."
 
 
+def sample_info(data: FeatureSet) -> str:
+    """What a sample's name in the list holds."""
+    if data.label_classes:
+        return f"A sentence and its {data.label_name}, one of {len(data.label_classes)} classes. Type to search."
+    return "A sentence and its label, {:g} to {:+g}. Type to search.".format(*data.label_range)
+
+
 def controls_column(shelf: Shelf, pipeline: RecoveryPipeline, choice: Choice, greeting: str) -> Controls:
     """Draws the column with `choice` set and `greeting` in its status line."""
     with gr.Column(elem_id="controls"):
@@ -103,7 +118,7 @@ def controls_column(shelf: Shelf, pipeline: RecoveryPipeline, choice: Choice, gr
             sample_choices(pipeline.data),
             value=choice.sample,
             label="Sample",
-            info="A sentence and its label, {:g} to {:+g}. Type to search.".format(*pipeline.data.label_range),
+            info=sample_info(pipeline.data),
             elem_id="sample",
         )
         random = gr.Button("Random sample", size="sm", elem_id="random")

@@ -158,6 +158,8 @@ class DistributionsPage:
         found = joint_figures(stored, view, refined, kind, one_of("colour", colour, COLOURS))
         tables = [distance_table(stored, view), overview_table(stored, refined)]
         told = f"{NAMES[view.modality]} recovered from {observed}, {state}, {projection}."
+        if colour != COLOURS[0] and stored.about.get("label_classes"):
+            told += " Labels are classes here and have no scale to colour by: point at a mark for its class."
         return (
             *(gr.update(value=one.figure, visible=True) for one in found),
             "\n".join(table_html(table, table.title) for table in tables),

@@ -24,7 +24,8 @@ direction the clean numbers lie, given what is still observed. Step by step the 
 words that go with the rest.</li>
 <li><b>Other noise, another result.</b> What is observed does not fix what is missing. Each seed gives one possible
 answer; where they agree the rest of the clip tells it, where they differ it does not.</li>
-<li><b>Then the sentiment is predicted</b> from observed and recovered together, and compared with the label.</li>
+<li><b>Then the label is predicted</b>, a sentiment or a class of emotion, from observed and recovered together, and
+compared with the true one.</li>
 </ol>
 """
 LIMITS = """
@@ -69,7 +70,7 @@ PICTURE = """
 <svg viewBox="0 0 860 300" role="img"
 aria-label="Words and voice are observed and encoded. They condition a score
 network that turns noise, in place of the missing face, into features. These are refined and, with the observed ones,
-predict the sentiment. The true face is only compared with the result.">
+predict the label. The true face is only compared with the result.">
 <defs><marker id="scheme-tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7"
 orient="auto-start-reverse"><path d="M0 0L8 4L0 8z"/></marker></defs>
 <g class="box"><rect x="8" y="16" width="120" height="48" rx="8"/><rect x="8" y="84" width="120" height="48" rx="8"/>
@@ -89,7 +90,7 @@ orient="auto-start-reverse"><path d="M0 0L8 4L0 8z"/></marker></defs>
 <text x="238" y="188">noise</text><text x="441" y="178">score network</text>
 <text x="441" y="198" class="small">from noise to data</text><text x="471" y="118" class="small">step by step</text>
 <text x="618" y="188">D</text><text x="618" y="70">T</text><text x="618" y="92" class="small">transformer</text>
-<text x="790" y="80">sentiment</text><text x="513" y="271">compared, for you alone</text>
+<text x="790" y="80">prediction</text><text x="513" y="271">compared, for you alone</text>
 <text x="318" y="24" class="small">condition</text></g>
 </svg></div>
 <figcaption>Solid: what the model reads. Dashed: the truth, which it never does.</figcaption>

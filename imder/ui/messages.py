@@ -9,6 +9,9 @@ A message is a JSON-able dict with a `kind`:
   notice  one sentence for the visitor
   bundle  several of these in `items`; with `rest` the stage shows the last step instead of playing
 
+Where the label is a class, sample and start hold `classes` (their names) and `label_name`, the label is the index of
+one, and each prediction is the list of their probabilities (in a chunk the steps' lists one behind the other).
+
 Arrays travel as base64 strings: Gradio sends the difference between two values of a generator, and a list of
 numbers would be compared and sent number by number.
 """
@@ -25,10 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imder.interpret import votes
 from imder.modality import MODALITIES, ordered
 
 if TYPE_CHECKING:
     from imder.data.clip import Clip
+    from imder.interpret import Prediction
     from imder.pipeline import Recovery, RecoveryChunk, RecoveryStart
 
 Message = dict[str, Any]
@@ -62,6 +67,11 @@ def number(value: Any) -> float | None:
     """A float that JSON can hold: None where it is not finite."""
     value = float(value)
     return round(value, 6) if math.isfinite(value) else None
+
+
+def told(prediction: Prediction) -> float | list[float] | None:
+    """A prediction that JSON can hold: a number, of classes a list of probabilities; None where there is none."""
+    return number(prediction) if np.ndim(prediction) == 0 else [number(p) for p in prediction]
 
 
 def floats(values: Any) -> str:
@@ -155,6 +165,8 @@ def sample_message(
     title: str = "",
     sound: str | None = None,
     label_range: Sequence[float] = (-3.0, 3.0),
+    label_name: str = "",
+    classes: Sequence[str] = (),
     synthetic: bool = False,
 ) -> Message:
     """The clip with what is dropped left out; `sound` is a URI, `names` the feature names per modality."""
@@ -173,7 +185,13 @@ def sample_message(
         "words": _words(clip) if "text" in have else [],
         "sound": sound if "audio" in have else None,
         "readable": readable({k: clip.features[k] for k in have}, names),
+        **_named(label_name, classes),
     }
+
+
+def _named(label_name: str, classes: Sequence[str]) -> Message:
+    """What a label of classes is called and its classes; nothing where it is a sentiment."""
+    return {"label_name": label_name, "classes": list(classes)} if classes else {}
 
 
 def start_message(
@@ -182,6 +200,7 @@ def start_message(
     names: Names | None = None,
     title: str = "",
     label_range: Sequence[float] = (-3.0, 3.0),
+    label_name: str = "",
 ) -> Message:
     """What is known before the first step. Here the truth travels, for comparison only."""
     channels, frames = start.latent or next(iter(start.truth.values())).shape
@@ -197,7 +216,7 @@ def start_message(
         "nfe_total": int(start.nfe_total),
         "label": number(start.label),
         "label_range": [float(v) for v in label_range],
-        "baseline": {name: number(v) for name, v in start.predictions.items()},
+        "baseline": {name: told(v) for name, v in start.predictions.items()},
         "seconds": None if start.clip.seconds is None else number(start.clip.seconds),
         "words": _words(start.clip),
         "channels": int(channels),
@@ -207,6 +226,7 @@ def start_message(
         "truth_path": {k: [number(v) for v in x] for k, x in start.truth_path.items()},
         "readable": readable({k: start.readable_truth[k] for k in start.missing if k in start.readable_truth}, names),
         "views": [view for view, (k, at) in drawable(names).items() if k in start.missing and at is not None],
+        **_named(label_name, start.classes),
     }
 
 
@@ -235,13 +255,22 @@ def chunk_message(run: str, chunk: RecoveryChunk, *, names: Names | None = None)
 
 
 def done_message(run: str, recovery: Recovery, *, names: Names | None = None) -> Message:
-    """The results: predictions, the spread over draws, errors, nearest words, the fan of voices."""
+    """The results: predictions, the spread over draws, errors, nearest words, the fan of voices.
+
+    Of classes each draw is packed, there is no interval, and `votes` says how often each is the likeliest of a draw.
+    """
+    spread: Message = {
+        "draws": [number(v) for v in recovery.draws],
+        "interval": [number(v) for v in recovery.interval],
+    } if not recovery.classes else {
+        "draws": [floats(draw) for draw in recovery.draws],
+        "votes": [number(v) for v in votes(recovery.draws)],
+    }  # fmt: skip
     return {
         "kind": "done",
         "run": run,
-        "predictions": {name: number(v) for name, v in recovery.predictions.items()},
-        "draws": [number(v) for v in recovery.draws],
-        "interval": [number(v) for v in recovery.interval],
+        "predictions": {name: told(v) for name, v in recovery.predictions.items()},
+        **spread,
         "feature_error": {
             k: {name: number(v) for name, v in errors.items()} for k, errors in recovery.feature_error.items()
         },

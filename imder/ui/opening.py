@@ -39,6 +39,8 @@ def sample_of(pipeline: RecoveryPipeline, request: RecoveryRequest) -> Message:
         names=data.feature_names,
         sound=sound_uri(request.clip.sound) if "audio" in request.available else None,
         label_range=data.label_range,
+        label_name=data.label_name,
+        classes=data.label_classes,
         synthetic=data.synthetic,
     )
 
@@ -47,11 +49,12 @@ def run_messages(
     pipeline: RecoveryPipeline, request: RecoveryRequest, interval: float
 ) -> Iterator[tuple[Any, Message]]:
     """A recovery as (what the pipeline yielded, the stage's message of it)."""
-    names, run = pipeline.data.feature_names, ""
+    data, run = pipeline.data, ""
+    names = data.feature_names
     for item in pipeline.stream(request, interval=interval):
         if isinstance(item, RecoveryStart):
             run = item.run_id
-            yield item, start_message(item, names=names, label_range=pipeline.data.label_range)
+            yield item, start_message(item, names=names, label_range=data.label_range, label_name=data.label_name)
         elif isinstance(item, Recovery):
             yield item, done_message(run, item, names=names)
         else:

@@ -30,6 +30,7 @@ from imder.ui.controls import (
     drop_told,
     said,
     sample_choices,
+    sample_info,
     settled,
     told_examples,
     trouble,
@@ -164,7 +165,7 @@ class Page:
                 chosen = default_drop(pipeline, pipeline.data.clip(clips[0][1]))
             stage, _ = self.sample(pipeline, clips[0][1], list(chosen))
             return (
-                name, folder, gr.update(choices=clips, value=clips[0][1]),
+                name, folder, gr.update(choices=clips, value=clips[0][1], info=sample_info(pipeline.data)),
                 gr.update(choices=drop_choices(pipeline), value=list(chosen), info=drop_told(pipeline)),
                 config.sampler, config.steps, source_line(pipeline, name), stage,
                 said(f"Model {name} is loaded, with {pipeline.data.title}."),

@@ -51,6 +51,10 @@ SHOWN = 4  # draws that can be seen and heard
 KEPT = 8  # draws behind a stored prediction
 FAILED = "The sentence could not be imagined (code {}); what is shown stays. Try again, or another sentence."
 GREETING = "Type a sentence and press Imagine, or choose a stored one."
+CLASSES = (
+    "The model of the first page predicts classes, and what is imagined for a sentence comes with a sentiment: choose "
+    "the bundled model and data set there to imagine a new one. The stored sentences play as they are."
+)
 INTRO = """<h2>Say it yourself</h2>
 <p>Only the words are given. They are encoded as the corpus was, laid on 50 frames by how long such words take, and
 IMDer imagines a voice and a face that go with them. Nobody said this: the voice is numbers made sound, the face is
@@ -243,6 +247,8 @@ class SayPage:
 
         def work() -> Iterator[tuple[Any, str]]:
             pipeline = self.shelf.get(model, data)
+            if pipeline.classes:
+                raise BadInput(CLASSES)
             given = named(choice) | {"sample": None, "drop": ["audio", "vision"]}
             request = validate(pipeline, **given)
             yield gr.skip(), said("The words are being encoded; the first time, the encoder is loaded.")
@@ -285,6 +291,8 @@ def _sentence(text: str) -> str:
 
 def which(model: str, pipeline: RecoveryPipeline) -> str:
     """Which model draws here, and where another is chosen."""
+    if pipeline.classes:
+        return f"<p>{CLASSES}</p>"
     return (
         f"<p>The model is <b>{escape(model)}</b>, trained on {escape(pipeline.data.title)}. Another model, seed or "
         "number of draws is chosen on the first page, Recover.</p>"

@@ -20,16 +20,8 @@ Opener = Callable[[str, str], RecoveryPipeline]
 
 
 def open_pipeline(source: str, data: str) -> RecoveryPipeline:
-    """The pipeline of a run folder or Hub repository on a data set folder or "bundled", ready for its first visitor.
-
-    ValueError for a run that predicts classes: all that the page says of a prediction is of a sentiment.
-    """
+    """The pipeline of a run folder or Hub repository on a data set folder or "bundled", ready for its first visitor."""
     pipeline = RecoveryPipeline.from_pretrained(source, data=data)
-    if pipeline.classes:
-        raise ValueError(
-            f"{source}: this run predicts one of {len(pipeline.classes)} classes, which the page does not show; "
-            "`python -m imder evaluate` measures it"
-        )
     pipeline.warm_up()
     return pipeline
 

@@ -22,7 +22,8 @@ NOBODY = "none"
 FAILED = "The training could not be shown (code {}); what was shown stays. Try another run."
 OUTPUTS = SLOTS + 3
 CURVES = """<h2>Curves</h2><p>Losses above, figures on the validation clips below. Presets weight their losses
-differently, so losses of two presets do not compare; MAE and the errors (a mean fill is at 1) do.</p>"""
+differently, so losses of two presets do not compare; MAE, of classes accuracy and log loss, and the errors (a mean fill
+is at 1) do.</p>"""
 
 
 class TrainingPage:

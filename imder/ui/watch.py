@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from imder.data.label import class_name
+from imder.interpret import likeliest, percent, votes
 from imder.pipeline import Recovery, RecoveryPipeline, RecoveryRequest, RecoveryStart
 from imder.ui.controls import INTERVAL, good, said
 from imder.ui.messages import Message, bundle
@@ -27,6 +29,8 @@ def watched(pipeline: RecoveryPipeline, request: RecoveryRequest, sample: Messag
 
 def finished(recovery: Recovery) -> str:
     """A finished run in one sentence, with what is known of the clip: NaN is not."""
+    if recovery.classes:
+        return _finished_classes(recovery)
     p = {name: value for name, value in recovery.predictions.items() if value == value}
     told = [f"{name} {p[key]:+.2f}" for key, name in (("complete", "complete"), ("zero", "zero-filled")) if key in p]
     low, high = recovery.interval
@@ -34,4 +38,21 @@ def finished(recovery: Recovery) -> str:
         f"Done in {recovery.seconds:.2f} s, {recovery.nfe} network evaluations. Predicted from the recovered "
         f"{p['recovered']:+.2f} (90 % interval {low:+.2f} to {high:+.2f}), {', '.join(told)}; "
         + (f"label {p['label']:+.2f}." if "label" in p else "the file has no label.")
+    )
+
+
+def _finished_classes(recovery: Recovery) -> str:
+    """The same of classes: the likeliest of each prediction."""
+    classes, found = recovery.classes, recovery.predictions
+    told = {name: likeliest(found[name], classes) for name in ("recovered", "complete", "zero")}
+    said = {name: f"{one[0]} {percent(one[1])}" for name, one in told.items() if one}
+    titles = {"complete": "complete", "zero": "zero-filled"}
+    others = [f"{title} {said[name]}" for name, title in titles.items() if name in said]
+    count, name = len(recovery.draws), class_name(found["label"], classes)
+    ahead = votes(recovery.draws)[classes.index(told["recovered"][0])] * count
+    drawn = f" (likeliest in {ahead:.0f} of {count} draws)" if count > 1 else ""
+    return (
+        f"Done in {recovery.seconds:.2f} s, {recovery.nfe} network evaluations. Predicted from the recovered "
+        f"{said['recovered']}{drawn}, {', '.join(others)}; "
+        + (f"the true class is {name}." if name else "the file has no label.")
     )

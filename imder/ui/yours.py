@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from statistics import median
@@ -21,6 +21,7 @@ from typing import Any
 
 import gradio as gr
 
+from imder.data.label import label_text
 from imder.data.upload import (
     CONVERT,
     FAR,
@@ -167,7 +168,7 @@ class YoursPage:
             return report, gr.skip(), gr.skip(), gr.skip(), gr.skip(), status
         clip = upload.clips[0]
         drop = default_drop(pipeline, clip)
-        choices = [(label_of(one.id, one.text, one.label), one.id) for one in upload.clips]
+        choices = [(label_of(one.id, one.text, one.label, pipeline.classes), one.id) for one in upload.clips]
         count = f"{len(choices)} {'clip' if len(choices) == 1 else 'clips'}"
         status = f"{upload.name}: {count}, ready. {note or 'Choose what is dropped, then press Recover.'}"
         return (
@@ -257,11 +258,11 @@ def clip_of(upload: Upload, value: object) -> Any:
     raise BadInput(f"clip: {shown(value)} is not in {upload.name}; choose one from the list.")
 
 
-def label_of(clip_id: str, text: str, label: float) -> str:
+def label_of(clip_id: str, text: str, label: float, classes: Sequence[str] = ()) -> str:
     """A clip in the list."""
     words = text if len(text) <= 90 else text[:87] + "..."
-    known = "" if label != label else f" ({label:+.1f})"
-    return f"{words or clip_id}{known}"
+    known = label_text(label, classes)
+    return f"{words or clip_id} ({known})" if known else words or clip_id
 
 
 def panel(pipeline: RecoveryPipeline, request: RecoveryRequest, upload: Upload) -> Message:
@@ -302,10 +303,9 @@ def layout_html(pipeline: RecoveryPipeline, content: bytes) -> str:
     """How a file has to look for this model, and the example file to save."""
     dims, names = pipeline.expected.dims, pipeline.expected.names
     rows = [(k, f"(frames, {dims[k]}) or (clips, frames, {dims[k]})", _units(names.get(k, ()))) for k in MODALITIES]
-    low, high = pipeline.data.label_range
     rows += [
         ("length_text, length_audio, length_vision", "(clips,)", "valid frames; else zero rows at the end are padding"),
-        ("label", "(clips,)", f"sentiment, {low:g} to {high:g}; optional"),
+        ("label", "(clips,)", _labels(pipeline)),
         ("id, raw_text", "(clips,)", "names and sentences; optional (npz only)"),
     ]  # fmt: skip
     table = Table(
@@ -321,6 +321,13 @@ def layout_html(pipeline: RecoveryPipeline, content: bytes) -> str:
         f'href="data:application/octet-stream;base64,{data}">Save the example file</a> '
         f"({len(content) / 1000:.0f} kB: one test clip of {escape(pipeline.data.title)}); change it, or open it.</p>"
     )
+
+
+def _labels(pipeline: RecoveryPipeline) -> str:
+    low, high = pipeline.data.label_range
+    if not pipeline.classes:
+        return f"sentiment, {low:g} to {high:g}; optional"
+    return f"{pipeline.data.label_name}, by name or index from 0: {', '.join(pipeline.classes)}; optional"
 
 
 def _units(names: Any) -> str:

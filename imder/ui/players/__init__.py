@@ -14,6 +14,8 @@ import gradio as gr
 
 from imder.compare import Outcome
 from imder.data.clip import Clip
+from imder.data.label import class_name
+from imder.interpret import percent
 from imder.modality import NAMES
 from imder.ui.messages import Message, Names, number, readable
 from imder.ui.stage import joined
@@ -35,9 +37,20 @@ def players_component(value: Message | None = None, **options: Any) -> gr.HTML:
 
 
 def players_message(
-    run: str, clip: Clip, outcomes: Sequence[Outcome], *, names: Names | None, label_range: Sequence[float]
+    run: str,
+    clip: Clip,
+    outcomes: Sequence[Outcome],
+    *,
+    names: Names | None,
+    label_range: Sequence[float],
+    classes: Sequence[str] = (),
 ) -> Message:
-    """Cards of the outcomes after one of the clip itself, as they stand now."""
+    """Cards of the outcomes after one of the clip itself, as they stand now.
+
+    Of classes the message says which is the `true` one, and a card what it predicts (`verdict`) and the true one's
+    probability (`share`), in the place of a prediction and its interval.
+    """
+    own = {"true": class_name(clip.label, classes)} if classes else {}
     return {
         "run": run,
         "seconds": number(clip.seconds) if clip.seconds else None,
@@ -46,6 +59,7 @@ def players_message(
         "truth": readable(clip.features, names),
         "cards": [{"title": "The clip itself", "told": [], "shown": readable(clip.features, names), "true": True}]
         + [_card(one, names) for one in outcomes],
+        **own,
     }
 
 
@@ -56,10 +70,22 @@ def _card(one: Outcome, names: Names | None) -> Message:
         "true": False,
         "shown": readable(one.readable, names),
         "recovered": [NAMES[k] for k in one.missing],
-        "prediction": number(one.prediction),
-        "interval": [number(v) for v in one.interval] if one.interval else None,
+        **(_verdict(one) if one.classes else _sentiment(one)),
         "told": [*_errors(one.feature_error, gone), *_words(one), *([_sentence(one.note)] if one.note else [])],
     }
+
+
+def _sentiment(one: Outcome) -> Message:
+    interval = [number(v) for v in one.interval] if one.interval else None
+    return {"prediction": number(one.prediction), "interval": interval}
+
+
+def _verdict(one: Outcome) -> Message:
+    if not one.known:
+        return {"verdict": None, "share": None}
+    (name, share), true = one.likeliest, class_name(one.label, one.classes)
+    rest = "the true class" if name == true else f"the true class, {true}, {percent(one.true_share)}"
+    return {"verdict": [f"{name} {percent(share)}", rest], "share": number(one.true_share)}
 
 
 def _errors(errors: Mapping[str, float], gone: Mapping[str, str]) -> list[str]:

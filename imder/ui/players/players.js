@@ -61,7 +61,7 @@
 
   /** A place on the scale in percent, kept on it. */
   function place(value) {
-    const [low, high] = message.range;
+    const [low, high] = message.true ? [0, 1] : message.range;
     return Math.min(100, Math.max(0, ((value - low) / (high - low)) * 100));
   }
 
@@ -79,6 +79,11 @@
       const [low, high] = card.interval.map(place);
       mark(scale, "range", card.interval[0]).style.width = Math.max(1, high - low) + "%";
     }
+    if (message.true) {
+      for (const p of [0, 1]) mark(scale, "tick zero", p);
+      if (typeof card.share === "number") mark(scale, "dot", card.share);
+      return scale;
+    }
     mark(scale, "tick zero", 0);
     mark(scale, "tick label", message.label);
     if (typeof card.prediction === "number") mark(scale, "dot", card.prediction);
@@ -89,7 +94,7 @@
     const box = made("div");
     const own = (card.recovered ?? []).includes(name);
     if (!tables[kind]) {
-      box.append(made("div", "none", own ? "no picture of the " + name.toLowerCase() : "no " + name.toLowerCase() + " in this data set"));
+      box.append(made("div", "none", own ? "no picture of the " + name.toLowerCase() : "no " + name.toLowerCase() + " to draw in this data set"));
       return [box, null];
     }
     const canvas = made("canvas", kind);
@@ -108,7 +113,8 @@
     views.append(faceBox, voiceBox);
     node.append(made("h3", "", card.title), views, scaleOf(card));
     const says = made("p");
-    if (card.true) says.append("Label ", made("b", "", signed(message.label)));
+    if (card.true) says.append("Label ", made("b", "", message.true ?? signed(message.label)));
+    else if (card.verdict) says.append("Predicted ", made("b", "", card.verdict[0]), ", " + card.verdict[1]);
     else if (typeof card.prediction === "number") {
       says.append("Predicted ", made("b", "", signed(card.prediction)), ", off by ");
       says.append(made("b", "", signed(card.prediction - message.label)));
@@ -129,6 +135,8 @@
       truth = unpacked(value.truth);
     }
     message = value;
+    for (const node of root.querySelectorAll("[data-of]"))
+      node.hidden = (node.dataset.of === "classes") !== Boolean(message.true);
     for (const card of value.cards.slice(cards.length)) cards.push(cardOf(card));
     root.dataset.run = value.run;
     root.dataset.cards = String(cards.length);

@@ -26,7 +26,8 @@ def joined(*names: str, folder: Path = HERE) -> str:
 
 def parts(name: str = "stage") -> dict[str, str]:
     """html, css and js of a stage whose element has the id `name`."""
-    html, css, js = (joined(*files) for files in (("stage.html",), ("face.css", "stage.css"), ("face.js", "stage.js")))
+    files = (("stage.html",), ("face.css", "stage.css"), ("face.js", "classes.js", "stage.js"))
+    html, css, js = (joined(*names) for names in files)
     return {
         "html": html.replace('id="stage"', f'id="{name}"', 1),
         "css": css.replace("#stage", f"#{name}"),

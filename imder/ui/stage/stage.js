@@ -364,8 +364,10 @@
     const maps = each(message.maps, (kinds) => each(kinds, unpackMaps));
     const curves = each(message.curves, (kinds) => each(kinds, floats));
     const drawn = unpackReadable(message.readable);
+    const width = rows.prediction.length / message.count; // of classes each step has so many
     return Array.from({ length: message.count }, (_, i) => ({
       ...each(rows, (values) => values[i]),
+      ...(width > 1 ? { prediction: rows.prediction.subarray(i * width, (i + 1) * width) } : {}),
       maps: each(maps, (kinds) => each(kinds, (steps) => steps[i])),
       curves: each(curves, (of) => ({
         state: of.path_state.subarray(2 * i, 2 * i + 2),
@@ -404,6 +406,7 @@
     done(message) {
       if (!run || message.run !== run.run) return;
       run.result = { ...message, fan: unpackReadable(message.fan) };
+      if (run.classes) run.result.draws = message.draws.map(floats);
       version.run++;
       showResult();
     },
@@ -770,6 +773,11 @@
     scaleValues.complete = shown?.baseline.complete ?? null;
     scaleValues.zero = shown?.baseline.zero ?? null;
     scaleValues.range = (shown ?? sample)?.label_range ?? [-3, 3];
+    scaleValues.classes = (shown ?? sample)?.classes ?? null;
+    const name = (shown ?? sample)?.label_name || "class";
+    ref.scaleTitle.textContent = scaleValues.classes ? name[0].toUpperCase() + name.slice(1) : "Sentiment";
+    ref.scale.classList.toggle("of-classes", Boolean(scaleValues.classes));
+    ref.scaleCanvas.style.height = scaleValues.classes ? CLASSES.height(scaleValues.classes.length) + "px" : "";
     showPrediction();
   }
 
@@ -777,6 +785,7 @@
     const shown = scaleRun();
     const last = shown?.result && step.shown >= shown.last;
     scaleValues.recovered = last ? shown.result.predictions.recovered : (shown?.saved[step.shown]?.prediction ?? null);
+    if (scaleValues.classes) return showClasses(shown, last);
     for (const node of ref.scaleNames.querySelectorAll("[data-value]"))
       node.textContent = signed(scaleValues[node.dataset.value]);
     const draws = shown?.result?.draws.length ?? 0;
@@ -789,9 +798,37 @@
     ref.scaleCanvas.setAttribute("aria-label", `Sentiment scale: ${told.join(", ")}`);
   }
 
+  /** The same of classes: `scaleValues` then holds probabilities, and the spread of the draws once they are there. */
+  function showClasses(shown, last) {
+    const names = scaleValues.classes;
+    const result = last && shown.result.draws.length > 1 ? shown.result : null;
+    const ranking = [shown?.baseline.complete, shown?.baseline.zero, shown?.result?.predictions.recovered];
+    Object.assign(scaleValues, {
+      rows: CLASSES.rows(names, scaleValues.label, ranking.filter(Boolean)),
+      draws: result?.draws ?? null,
+      votes: result?.votes ?? null,
+    });
+    for (const node of ref.scaleNames.querySelectorAll("[data-value]")) {
+      const value = scaleValues[node.dataset.value];
+      node.textContent = node.dataset.value === "label" ? (names[value] ?? "–") : CLASSES.best(names, value);
+    }
+    const draws = shown?.result?.draws.length ?? 0;
+    ref.verdict.textContent = !shown
+      ? "The true class, and how likely each class is predicted to be."
+      : draws > 1
+        ? `How likely each class is. Recovered: at the last step the mean of ${draws} draws (ticks: each draw; right: in how many the class is the likeliest), before it the first draw.`
+        : "How likely each class is. The recovered prediction moves with the denoising step.";
+    const told = CLASSES.words(scaleValues.rows, scaleValues);
+    ref.scaleCanvas.setAttribute("aria-label", `Probabilities of the classes: ${told}`);
+  }
+
   function paintScale() {
     const c = scaleSurface.begin();
     if (!c) return;
+    if (scaleValues.classes) {
+      const pens = { write, rule, shape, colour, family };
+      return CLASSES.paint(c, scaleSurface, pens, scaleValues.rows, scaleValues);
+    }
     const { width, height } = scaleSurface;
     const [low, high] = scaleValues.range || [-3, 3];
     const at = (v) => mix(14, width - 14, (clamp(v, low - 0.15, high + 0.15) - low) / (high - low));
@@ -1348,6 +1385,18 @@
 
   let panels = [];
 
+  /** What the curve of the prediction shows: the sentiment; of classes the probability of the true one, or else of the
+   * likeliest. */
+  function chance(prediction) {
+    if (!run.classes || !prediction) return prediction;
+    return known(run.label) ? prediction[run.label] : Math.max(...prediction);
+  }
+
+  function chanceTitle() {
+    if (!run.classes) return "Prediction";
+    return "Probability of the " + (known(run.label) ? `true class, ${run.classes[run.label]}` : "likeliest class");
+  }
+
   function buildCurves() {
     for (const panel of panels) panel.surface.release();
     const several = run.missing.length > 1;
@@ -1363,12 +1412,12 @@
         ],
       })),
       {
-        title: "Prediction",
-        series: [{ name: "recovered", tint: "estimate", values: of((s) => s.prediction) }],
+        title: chanceTitle(),
+        series: [{ name: "recovered", tint: "estimate", values: of((s) => chance(s.prediction)) }],
         lines: () => [
-          ["label", run.label, "ink"],
-          ["complete", run.baseline.complete, "complete"],
-          ["zero", run.baseline.zero, "zero"],
+          ...(run.classes ? [] : [["label", run.label, "ink"]]),
+          ["complete", chance(run.baseline.complete), "complete"],
+          ["zero", chance(run.baseline.zero), "zero"],
         ],
       },
       { title: "Noise level σ(t)", log: true, series: [{ name: "σ(t)", tint: "state", values: of((s) => s.std) }] },
