@@ -11,7 +11,8 @@ from test_recording import table, tone, wav
 from imder.__main__ import main
 from imder.data import sound
 from imder.data.dataset import FeatureSet
-from imder.data.extract import extract, speech_span
+from imder.data.extract import extract
+from imder.data.recording import speech_span
 from imder.data.sentence import missing_encoder
 from imder.data.upload import open_upload
 from imder.pipeline import RecoveryPipeline, RecoveryRequest

@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.utils import get_space
 from starlette.middleware import Middleware
 
-from imder.data.upload import MAX_FILE
+from imder.data.recording import MAX_FILE
 from imder.ui.controls import MODEL
 from imder.ui.guard import Guard
 from imder.ui.jobs import Jobs
