@@ -122,8 +122,9 @@ def _extract(args: argparse.Namespace) -> int:
     partial = args.out.with_name(f".{args.out.name}.partial")
     partial.write_bytes(template(found.clip, synthetic=False))
     partial.replace(args.out)
-    there = [NAMES[k] for k in MODALITIES if k not in found.clip.absent]
-    print(f"{args.out}: {' and '.join(there)} of {found.clip.seconds:g} s on {len(found.clip.features['text'])} frames")
+    *first, last = [NAMES[k] for k in MODALITIES if k not in found.clip.absent]
+    there = f"{', '.join(first)} and {last}" if first else last
+    print(f"{args.out}: {there} of {found.clip.seconds:g} s on {len(found.clip.features['text'])} frames")
     for sentence in found.said:
         print(f"- {sentence}")
     print("Open it on the page Your data.")

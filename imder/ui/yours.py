@@ -346,7 +346,8 @@ def measured(
 
 
 def _listed(keys: Iterable[str]) -> str:
-    return " and ".join(NAMES[k] for k in keys)
+    *first, last = [NAMES[k] for k in keys]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _line(error: ValueError) -> str:
