@@ -71,7 +71,7 @@ def extract(
     if audio is not None:
         seconds = audio.seconds
         features["audio"], pitched = sound.measured(audio.samples, FRAMES)
-        changed = (*audio.said, f"a pitch was found in {pitched:.0%} of the moments that are loud")
+        changed = (*audio.said, f"a steady pitch was found in {pitched:.0%} of its loud moments (in noise: half)")
         said += [f"{NAMES['audio']}: {sentence}." for sentence in changed]
     if face is not None:
         said += [f"{NAMES['vision']}: {sentence}." for sentence in face.said]
