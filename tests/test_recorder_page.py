@@ -31,7 +31,7 @@ from test_yours_page import folder, run, to_page, uploaded
 from imder.data import sound
 from imder.data.dataset import BUNDLED, FeatureSet
 from imder.data.extract import extract
-from imder.data.recording import MAX_FILE, open_recording
+from imder.data.recording import MAX_SOUND, open_recording
 from imder.data.sentence import missing_encoder
 from imder.data.upload import template
 from imder.ui.jobs import Jobs
@@ -145,7 +145,7 @@ def hostile(folder: Path) -> dict[str, tuple[dict, str]]:
         "nan": (sent(folder, np.full(sound.RATE, np.nan), subtype="FLOAT"), "not finite"),
         "many": (sent(folder, np.repeat(x[:, None], 16, axis=1)), "it has 16 channels; at most 8 are read"),
         "slow": (sent(folder, x[:1000], 100), "it has 100 samples a second; 4000 to 192000 are read"),
-        "large": (uploaded(folder, b"RIFF" + bytes(MAX_FILE), "big.wav"), "at most 6 MB are read"),
+        "large": (uploaded(folder, b"RIFF" + bytes(MAX_SOUND), "big.wav"), "at most 6 MB are read"),
         "name": (uploaded(folder, b"x", "a<img src=x>.wav"), "it is no wav"),
     }
 

@@ -20,7 +20,7 @@ from test_browser import NARROW, WIDE, advanced, no_barrier, opened
 from test_pages import JUNK, refused
 from test_upload import CLIPS, EXPECTED, arrays_of
 
-from imder.data.recording import MAX_FILE
+from imder.data.recording import MAX_SOUND
 from imder.data.upload import Upload, npz_bytes, open_upload, template
 from imder.ui.jobs import Jobs
 from imder.ui.shelf import Shelf
@@ -268,8 +268,8 @@ def test_no_barrier_and_no_sideways_scroll(
 def test_uploads_by_raw_http_are_one_small_named_file_at_a_time() -> None:
     with Server() as server:
         url = f"{server.url}/gradio_api/upload"
-        assert httpx.post(url, files={"files": ("a.npz", b"x" * MAX_FILE)}).status_code == 200
-        assert httpx.post(url, files={"files": ("a.npz", b"x" * (MAX_FILE + 70_000))}).status_code == 413
+        assert httpx.post(url, files={"files": ("a.npz", b"x" * MAX_SOUND)}).status_code == 200
+        assert httpx.post(url, files={"files": ("a.npz", b"x" * (MAX_SOUND + 70_000))}).status_code == 413
         several = [("files", (f"{i}.npz", b"x")) for i in range(3)]
         assert httpx.post(url, files=several).status_code == 400
         form = {"content-type": "multipart/form-data; boundary=b"}

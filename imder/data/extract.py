@@ -98,7 +98,7 @@ def extract(
         if one.unseen:
             said.append(f"{NAMES['text']}: in no training sentence: {', '.join(one.unseen)}.")
     farther |= {k: likeness(data, k).farther(features[k]) for k in ("audio", "vision") if k in features}
-    said += [unlike(k, farther[k]) for k in MODALITIES if k in farther]
+    said = [unlike(k, farther[k]) for k in MODALITIES if k in farther] + said
     absent = tuple(k for k in MODALITIES if k not in features)
     stand_in = {k: np.zeros((FRAMES, data.feature_dims[k]), dtype=np.float32) for k in absent}
     clip = Clip(

@@ -16,7 +16,7 @@ import numpy as np
 
 from imder.data.sound import HOP, RATE, WINDOW, read_sound
 
-MAX_FILE = 6 << 20  # bytes of a file that a visitor may bring: a minute of 16 bits and one channel at 48 kHz
+MAX_SOUND = 6 << 20  # bytes of a file that a visitor may bring: a minute of 16 bits and one channel at 48 kHz
 #: A frame that is within so many decibels of the loudest is speech.
 SPOKEN = 30.0
 #: Seconds before the first and after the last frame of speech in the test sounds of the bundled corpus: the median,

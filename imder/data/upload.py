@@ -246,9 +246,9 @@ def from_recording(
     """What was extracted of a recording as a file of features: the same checks, then what was changed or assumed."""
     clip = found.clip
     arrays = {k: clip.features[k][None] for k in MODALITIES if k not in clip.absent}
-    told = [(clip.id, clip.text, clip.label, clip.words, clip.seconds)]
+    told = [(clip.video, clip.text, clip.label, clip.words, clip.seconds)]
     upload = _from_arrays(arrays, clip.video, RECORDING, expected, told=told)
-    return replace(upload, said=(*found.said, *upload.said), recording=recording, face=face, synthetic=synthetic)
+    return replace(upload, said=found.said, recording=recording, face=face, synthetic=synthetic)
 
 
 # --- a converted folder -----------------------------------------------------------------------------------------------
@@ -370,8 +370,7 @@ def _from_arrays(
     if absent:
         listed = " and ".join(NAMES[k] for k in absent)
         verb, them = ("is", "it is") if len(absent) == 1 else ("are", "they are")
-        where = "given" if kind == RECORDING else "in the file"
-        said.append(f"{listed} {verb} not {where}: missing, so {them} what a recovery brings.")
+        said.append(f"{listed} {verb} not in the file: missing, so {them} what a recovery brings.")
     lost = sum(check.minus_inf for check in checks if check.modality == "audio")
     if lost:
         said.append(f"{lost} values of minus infinity in Voice (the logarithm of silence) were set to 0.")

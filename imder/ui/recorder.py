@@ -9,7 +9,7 @@ import gradio as gr
 
 from imder.data import Clip
 from imder.data.openface import NAMES as FACE
-from imder.data.recording import MAX_FILE
+from imder.data.recording import MAX_SOUND
 from imder.data.sentence import MAX_CHARACTERS, missing_encoder
 from imder.data.sound import INSTALL, LONGEST, RATE, SHORTEST, missing_packages
 from imder.data.sound import NAMES as VOICE
@@ -23,7 +23,7 @@ EXAMPLE = "This is a synthetic voice of the test set, measured from its sound as
 INTRO = f"""<h2>A recording of your own</h2>
 <p>Say a sentence, best an opinion in English, and press <b>Take this recording</b>, then <b>Recover</b>: the model
 imagines the face that goes with your voice. A wav, flac, ogg or mp3 of {SHORTEST:g} to {LONGEST:g} s and at most
-{MAX_FILE >> 20} MB is read; it becomes {len(VOICE)} numbers a frame on 50 frames (pitch, spectrum, chroma), as
+{MAX_SOUND >> 20} MB is read; it becomes {len(VOICE)} numbers a frame on 50 frames (pitch, spectrum, chroma), as
 <code>python -m imder data extract</code> makes them. Words, if you write them, tell the model more than the sound
 does.</p>
 <p>It has only ever heard synthetic voices, and a person's is far from them: the report below says how far, and what
@@ -83,8 +83,8 @@ def fits(path: Path, name: str) -> str:
     """The name, shortened, of a file that is not too large."""
     name = Path(name).name[:80] or "the file"
     size = path.stat().st_size
-    if size > MAX_FILE:
-        raise ValueError(f"{name}: is {size / 2**20:.1f} MB; at most {MAX_FILE >> 20} MB are read")
+    if size > MAX_SOUND:
+        raise ValueError(f"{name}: is {size / 2**20:.1f} MB; at most {MAX_SOUND >> 20} MB are read")
     return name
 
 

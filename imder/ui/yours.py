@@ -73,6 +73,12 @@ GONE = "The file is no longer kept here (an hour at most): open it again."
 TEMPLATE = "imder-template.npz"
 STAGE = "your-stage"
 
+#: Where Recover is far below, the page goes there once a recording is measured.
+GO_ON = """() => {
+  if (!matchMedia('(max-width: 860px)').matches || !document.querySelector('#your-status .good')) return;
+  document.querySelector('#your-recover')?.scrollIntoView({block: 'center',
+    behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth'});
+}"""
 INTRO = f"""<h2>Your own features</h2>
 <p>Open a file of features and the model of the first page recovers what is missing in it; sampler, steps, seed, draws
 and guidance are those of the first page too. An <b>npz</b>, a <b>safetensors</b> file, or a <b>zip</b> of a folder made
@@ -524,4 +530,7 @@ def _connect(page: YoursPage, own: Fields, given: list[Any], opened: list[Any], 
         api_name="open_recording", **how,
     )  # fmt: skip
     own.example.click(None, None, stop, js=BEGIN, api_visibility="private")
-    return [taken, own.example.click(page.example, given, [own.text, *opened], api_name="example_recording", **how)]
+    tried = own.example.click(page.example, given, [own.text, *opened], api_name="example_recording", **how)
+    for event in (taken, tried):
+        event.then(None, None, None, js=GO_ON, api_visibility="private")
+    return [taken, tried]
