@@ -219,7 +219,7 @@ def test_the_picture_is_of_the_stage(browser: Browser, server: Server) -> None:
     assert len(content) > 60_000  # maps, faces and words are in it
 
 
-@pytest.mark.parametrize(("scheme", "viewport"), [("light", WIDE), ("dark", WIDE), ("light", NARROW)])
+@pytest.mark.parametrize(("scheme", "viewport"), [("light", WIDE), ("dark", WIDE), ("light", NARROW), ("dark", NARROW)])
 def test_no_barrier_and_no_sideways_scroll(
     browser: Browser, server: Server, scheme: str, viewport: dict[str, int]
 ) -> None:

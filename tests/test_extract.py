@@ -11,7 +11,10 @@ from test_recording import table, tone, wav
 from imder.__main__ import main
 from imder.data import sound
 from imder.data.dataset import FeatureSet
-from imder.data.extract import extract, speech_span
+from imder.data.extract import extract
+from imder.data.likeness import likeness
+from imder.data.openface import read_face
+from imder.data.recording import open_recording, speech_span
 from imder.data.sentence import missing_encoder
 from imder.data.upload import open_upload
 from imder.pipeline import RecoveryPipeline, RecoveryRequest
@@ -79,6 +82,35 @@ def test_a_clip_of_each_kind_opens_and_what_is_missing_is_recovered(
         assert np.isfinite(recovery.draws).all()
         assert recovery.feature_error == {}
     assert sorted(path.name for path in tmp_path.glob("*.npz*")) == ["both.npz", "face.npz", "voice.npz"]
+
+
+def test_how_far_a_voice_is_depends_on_the_voice(corpus: FeatureSet, tmp_path: Path) -> None:
+    clips = list(corpus.split("test"))[::40]
+    own = [likeness(corpus, "audio").farther(clip.features["audio"]) for clip in clips]
+    assert 0.2 < np.mean(own) < 0.8
+    found = extract(corpus, audio=wav(tmp_path / "buzz.wav", tone(140, 2.0)))
+    assert found.farther == {"audio": 1.0}
+    assert any("farther from the training clips than all" in line and "a guess" in line for line in found.said)
+    heard = extract(corpus, audio=clips[0].sound)
+    assert heard.farther["audio"] < 1
+
+
+def test_an_opened_sound_gives_what_its_path_does_and_the_face_follows_what_was_cut(
+    corpus: FeatureSet, tmp_path: Path
+) -> None:
+    silence = np.zeros(sound.RATE, dtype=np.float32)
+    path = wav(tmp_path / "v.wav", np.concatenate([silence, tone(140, 1.5), silence]))
+    face = table(tmp_path / "f.csv", np.arange(0, 3.5, 1 / 30))
+    found = extract(corpus, audio=path, face=face)
+    again = extract(corpus, audio=open_recording(path), face=read_face(face))
+    assert found.said == again.said
+    for k in ("audio", "vision"):
+        assert np.array_equal(found.clip.features[k], again.clip.features[k])
+    begin = open_recording(path).begin
+    assert begin == pytest.approx(0.93, abs=0.03)
+    assert found.clip.seconds == pytest.approx(1.5 + 0.07 + 0.31, abs=0.05)
+    middle = begin + (np.arange(50) + 0.5) * found.clip.seconds / 50
+    assert found.clip.features["vision"][:, 0] == pytest.approx(middle, abs=1e-3)  # AU01 is the time
 
 
 def test_the_face_lies_on_the_sounds_time(corpus: FeatureSet, tmp_path: Path, face: Path) -> None:

@@ -250,7 +250,7 @@ def test_stop_ends_it_and_keeps_what_came(browser: Browser, server: Server) -> N
         wait(page, "flow-learned", "d.state === '0'")
 
 
-@pytest.mark.parametrize(("scheme", "viewport"), [("light", WIDE), ("dark", WIDE), ("light", NARROW)])
+@pytest.mark.parametrize(("scheme", "viewport"), [("light", WIDE), ("dark", WIDE), ("light", NARROW), ("dark", NARROW)])
 def test_no_barrier_and_no_sideways_scroll(
     browser: Browser, server: Server, scheme: str, viewport: dict[str, int]
 ) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from imder.data import recording
+from imder.data.dataset import FeatureSet
 from imder.data.openface import COLUMNS, NAMES, UNITS, read_face
+from imder.data.recording import open_recording, speech_level, speech_span
 from imder.data.sound import NAMES as VOICE
-from imder.data.sound import RATE, read_sound, sound_features
+from imder.data.sound import RATE, measured, read_sound, sound_features
 
 soundfile = pytest.importorskip("soundfile", reason="soundfile is in requirements-dev.txt")
 pytest.importorskip("librosa", reason="librosa is in requirements-dev.txt")
@@ -74,11 +78,69 @@ def test_what_is_no_utterance_is_refused_in_one_sentence(tmp_path: Path) -> None
     }
     text = tmp_path / "text.wav"
     text.write_text("RIFF? no")
-    cases["text"] = (text, "no sound file")
+    cases["text"] = (text, "it is no wav, flac, ogg or mp3")
     for path, told in cases.values():
         with pytest.raises(ValueError, match=told) as error:
             read_sound(path)
         assert str(tmp_path) not in str(error.value)
+
+
+def test_a_float_sound_of_any_scale_is_brought_into_range(tmp_path: Path) -> None:
+    mono, said = read_sound(wav(tmp_path / "loud.wav", tone(140) * 32_767, subtype="FLOAT"))
+    assert np.abs(mono).max() == pytest.approx(1)
+    assert "louder than a sound can be" in said[0]
+
+
+def test_a_steady_pitch_is_found_in_a_voice_and_in_half_of_noise() -> None:
+    noise = np.random.default_rng(0).normal(size=RATE).astype(np.float32) * 0.1
+    assert measured(tone(140))[1] > 0.95
+    assert measured(noise)[1] == pytest.approx(0.5, abs=0.1)
+
+
+# --- a sound made like the corpus' ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bundled() -> list[np.ndarray]:
+    """Every sixteenth test sound."""
+    return [read_sound(clip.sound)[0] for clip in list(FeatureSet.open("bundled").split("test"))[::16]]
+
+
+def test_the_silences_and_levels_named_are_those_of_the_bundled_sounds(bundled: list[np.ndarray]) -> None:
+    spans = np.array([np.array(speech_span(x)) * len(x) / RATE for x in bundled])
+    length = np.array([len(x) / RATE for x in bundled])
+    lead, trail = spans[:, 0], length - spans[:, 1]
+    assert np.median(lead) == pytest.approx(recording.LEAD, abs=0.02)
+    assert np.median(trail) == pytest.approx(recording.TRAIL, abs=0.03)
+    assert np.quantile(lead, 0.95) == pytest.approx(recording.LONGEST_LEAD, abs=0.05)
+    assert np.quantile(trail, 0.95) == pytest.approx(recording.LONGEST_TRAIL, abs=0.1)
+    level = [speech_level(x) for x in bundled]
+    assert np.median(level) == pytest.approx(recording.LEVEL, abs=1.5)
+    assert np.quantile(level, 0.025) == pytest.approx(recording.QUIETEST, abs=2)
+
+
+def test_what_is_cut_and_turned_up_is_nearer_to_the_bundled_sounds(bundled: list[np.ndarray], tmp_path: Path) -> None:
+    wanted = [sound_features(x) for x in bundled[:8]]
+    std = np.concatenate(wanted).std(axis=0)
+    second, far, near = np.zeros(RATE, np.float32), [], []
+    for x, y in zip(bundled, wanted, strict=False):
+        unlike = 10 ** (-30 / 20) * np.concatenate([second, x, second])
+        found = open_recording(wav(tmp_path / "x.wav", unlike, subtype="FLOAT"))
+        assert found.seconds == pytest.approx(len(x) / RATE, abs=0.7)
+        assert found.begin == pytest.approx(1, abs=0.15)
+        assert "cut, to what the training sounds have" in found.said[0]
+        assert "turned up by" in found.said[1]
+        far.append(np.abs((sound_features(unlike) - y) / std).mean())
+        near.append(np.abs((sound_features(found.samples) - y) / std).mean())
+    assert np.mean(near) < 0.4 * np.mean(far)
+
+
+def test_a_sound_like_the_bundled_ones_is_left_alone(bundled: list[np.ndarray], tmp_path: Path) -> None:
+    left = 0
+    for x in bundled:
+        found = open_recording(wav(tmp_path / "x.wav", x, subtype="FLOAT"))
+        left += np.array_equal(found.samples, x)
+    assert left > 0.8 * len(bundled)
 
 
 # --- the face ---------------------------------------------------------------------------------------------------------
@@ -120,6 +182,21 @@ def test_times_need_not_be_even_and_nothing_is_seen_before_or_after(tmp_path: Pa
     assert x[middle > 1.54] == pytest.approx(1.5)
     inner = (middle > 0.54) & (middle < 1.46)
     assert x[inner] == pytest.approx(middle[inner], abs=1e-5)
+
+
+def test_a_stretch_from_within_is_the_same_face_later(tmp_path: Path) -> None:
+    face = read_face(table(tmp_path / "f.csv", np.arange(0, 2.001, 1 / 30)))
+    middle = 0.7 + (np.arange(50) + 0.5) / 50
+    assert face.features(1.0, begin=0.7)[:, 0] == pytest.approx(middle, abs=1e-5)
+
+
+def test_a_head_of_repeated_columns_is_read_once(tmp_path: Path) -> None:
+    path = table(tmp_path / "f.csv", np.arange(0, 1, 0.01))
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head + ",success" * 50_000, *rows]))
+    began = time.process_time()
+    assert len(read_face(path).times) == 100
+    assert time.process_time() - began < 2
 
 
 def test_versions_blanks_and_orders_are_the_same_face(tmp_path: Path) -> None:

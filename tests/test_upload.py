@@ -69,6 +69,35 @@ def test_the_template_comes_back_as_the_clip_it_was_made_of(tmp_path: Path) -> N
         np.testing.assert_array_equal(clip.features[k], CLIPS[1].features[k])
 
 
+def test_the_length_and_the_words_with_their_time_come_back(tmp_path: Path) -> None:
+    [clip] = opened(tmp_path, template(CLIPS[0], synthetic=True)).clips
+    assert clip.seconds == CLIPS[0].seconds
+    assert [word.text for word in clip.words] == CLIPS[0].text.split()
+    spans = [[(word.start, word.end) for word in one.words] for one in (clip, CLIPS[0])]
+    assert np.allclose(*spans)
+    texts = {"raw_text": np.array(["a b", "c"]), "spans": np.full((2, 2, 2), np.nan, np.float32)}
+    texts["spans"][1, 0] = (0.1, 0.6)
+    first, second = opened(tmp_path, npz_bytes(arrays_of(2) | texts)).clips
+    assert (first.words, second.words[0].text, second.seconds) == ((), "c", None)
+    texts["spans"][1, 0] = (0.1, 7)  # outside the clip
+    assert opened(tmp_path, npz_bytes(arrays_of(2) | texts)).clips[1].words == ()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"seconds": np.array([2.0])}, "2 lengths are needed"),
+        ({"seconds": np.array([2.0, -1])}, "2 lengths are needed"),
+        ({"seconds": np.array(["a", "b"])}, "2 lengths are needed"),
+        ({"spans": np.zeros((2, 3))}, r"\(2, words, 2\) is needed"),
+        ({"spans": np.zeros((2, 3, 2), np.int64)}, r"\(2, words, 2\) is needed"),
+    ],
+)
+def test_lengths_and_words_of_another_shape_are_refused(tmp_path: Path, more: dict[str, np.ndarray], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        opened(tmp_path, npz_bytes(arrays_of(2) | more))
+
+
 @pytest.mark.parametrize("form", ["two axes", "three axes", "split", "titles", "half", "fortran", "safetensors"])
 def test_every_documented_layout_is_read(tmp_path: Path, form: str) -> None:
     arrays, kind = arrays_of(1 if form == "two axes" else 3), "npz"

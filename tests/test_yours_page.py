@@ -20,7 +20,8 @@ from test_browser import NARROW, WIDE, advanced, no_barrier, opened
 from test_pages import JUNK, refused
 from test_upload import CLIPS, EXPECTED, arrays_of
 
-from imder.data.upload import MAX_FILE, Upload, npz_bytes, open_upload, template
+from imder.data.recording import MAX_SOUND
+from imder.data.upload import Upload, npz_bytes, open_upload, template
 from imder.ui.jobs import Jobs
 from imder.ui.shelf import Shelf
 from imder.ui.validate import BadInput
@@ -254,7 +255,7 @@ def test_files_of_all_kinds_are_explained_and_the_last_good_one_stays(browser: B
         expect(page.locator("#your-status")).to_contain_text("Done in")
 
 
-@pytest.mark.parametrize(("scheme", "viewport"), [("light", WIDE), ("dark", WIDE), ("light", NARROW)])
+@pytest.mark.parametrize(("scheme", "viewport"), [("light", WIDE), ("dark", WIDE), ("light", NARROW), ("dark", NARROW)])
 def test_no_barrier_and_no_sideways_scroll(
     browser: Browser, server: Server, scheme: str, viewport: dict[str, int]
 ) -> None:
@@ -267,8 +268,8 @@ def test_no_barrier_and_no_sideways_scroll(
 def test_uploads_by_raw_http_are_one_small_named_file_at_a_time() -> None:
     with Server() as server:
         url = f"{server.url}/gradio_api/upload"
-        assert httpx.post(url, files={"files": ("a.npz", b"x" * MAX_FILE)}).status_code == 200
-        assert httpx.post(url, files={"files": ("a.npz", b"x" * (MAX_FILE + 70_000))}).status_code == 413
+        assert httpx.post(url, files={"files": ("a.npz", b"x" * MAX_SOUND)}).status_code == 200
+        assert httpx.post(url, files={"files": ("a.npz", b"x" * (MAX_SOUND + 70_000))}).status_code == 413
         several = [("files", (f"{i}.npz", b"x")) for i in range(3)]
         assert httpx.post(url, files=several).status_code == 400
         form = {"content-type": "multipart/form-data; boundary=b"}

@@ -183,9 +183,10 @@ def _extract(args: argparse.Namespace) -> int:
     partial = args.out.with_name(f".{args.out.name}.partial")
     partial.write_bytes(template(found.clip, synthetic=False))
     partial.replace(args.out)
-    there = [NAMES[k] for k in MODALITIES if k not in found.clip.absent]
+    *first, last = [NAMES[k] for k in MODALITIES if k not in found.clip.absent]
+    there = f"{', '.join(first)} and {last}" if first else last
     lasts = f" of {found.clip.seconds:g} s" if found.clip.seconds is not None else ""
-    print(f"{args.out}: {' and '.join(there)}{lasts} on {len(found.clip.features['text'])} frames")
+    print(f"{args.out}: {there}{lasts} on {len(found.clip.features['text'])} frames")
     for sentence in found.said:
         print(f"- {sentence}")
     print("Open it on the page Your data.")

@@ -31,13 +31,19 @@ class Face:
     values: np.ndarray
     said: tuple[str, ...]
 
-    def features(self, seconds: float, frames: int = 50) -> np.ndarray:
-        """(frames, 22) over a clip of so many seconds: means over equal stretches, straight lines between sightings.
+    @property
+    def seconds(self) -> float:
+        """From 0 to the end of the last frame."""
+        return float(self.times[-1] + np.median(np.diff(self.times)))
+
+    def features(self, seconds: float, frames: int = 50, begin: float = 0.0) -> np.ndarray:
+        """(frames, 22) over so many seconds from `begin`: means over equal stretches, straight lines between sightings.
 
         Before the first and after the last sighting the nearest one stands.
         """
-        edges = np.linspace(0, seconds, frames + 1)
-        knots = np.unique(np.concatenate([edges, self.times[(self.times > 0) & (self.times < seconds)]]))
+        edges = begin + np.linspace(0, seconds, frames + 1)
+        inside = self.times[(self.times > edges[0]) & (self.times < edges[-1])]
+        knots = np.unique(np.concatenate([edges, inside]))
         values = np.stack([np.interp(knots, self.times, column) for column in self.values.T])  # (22, K)
         area = np.concatenate([np.zeros((len(values), 1)), np.cumsum(_trapezoids(values, knots), axis=1)], axis=1)
         at = np.searchsorted(knots, edges)
@@ -48,33 +54,35 @@ def _trapezoids(values: np.ndarray, knots: np.ndarray) -> np.ndarray:
     return 0.5 * (values[:, 1:] + values[:, :-1]) * np.diff(knots)
 
 
-def read_face(path: str | Path) -> Face:
+def read_face(path: str | Path, name: str | None = None) -> Face:
     """The face of a CSV: columns by name in any order, blanks around them or not, with or without `face_id`.
 
+    name: what the file is called in sentences.
     Of several faces the one seen best is taken. Frames without a face (`success` 0, or little `confidence`) and rows
     that are no numbers are left out. Raises ValueError for another tool's file or one in which no face was seen.
     """
     path = Path(path)
+    name = name or path.name
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file)
-            head = [name.strip() for name in next(rows, [])]
+            head = [title.strip() for title in next(rows, [])]
             table = [row for row, _ in zip(rows, range(MOST_ROWS + 1), strict=False)]
     except OSError as error:
-        raise ValueError(f"{path.name}: {error.strerror}") from None
+        raise ValueError(f"{name}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error):
-        raise ValueError(f"{path.name}: it is no CSV; OpenFace 2 writes one (FeatureExtraction)") from None
+        raise ValueError(f"{name}: it is no CSV; OpenFace 2 writes one (FeatureExtraction)") from None
     absent = [column for column in (*COLUMNS.values(), "timestamp") if column not in head]
     if absent:
         raise ValueError(
-            f"{path.name}: the column {absent[0]!r} is absent ({len(absent)} of {len(COLUMNS) + 1} are); a CSV of "
+            f"{name}: the column {absent[0]!r} is absent ({len(absent)} of {len(COLUMNS) + 1} are); a CSV of "
             "OpenFace 2 with action units, pose and gaze is needed"
         )
     if len(table) > MOST_ROWS:
-        raise ValueError(f"{path.name}: it has more than {MOST_ROWS} rows; one utterance is needed")
+        raise ValueError(f"{name}: it has more than {MOST_ROWS} rows; one utterance is needed")
     if not table:
-        raise ValueError(f"{path.name}: it has no rows; a line a video frame is needed")
-    x = {name: _column(table, head.index(name)) for name in head if name in WANTED}
+        raise ValueError(f"{name}: it has no rows; a line a video frame is needed")
+    x = {column: _column(table, head.index(column)) for column in WANTED & set(head)}
     said: list[str] = []
     keep = np.isfinite(np.stack([x[column] for column in COLUMNS.values()])).all(axis=0) & np.isfinite(x["timestamp"])
     broken = int((~keep).sum())
@@ -88,7 +96,7 @@ def read_face(path: str | Path) -> Face:
         said.append(f"in {lost} of {int(keep.sum())} frames no face was seen; straight lines lead over them")
     keep &= seen
     if keep.sum() < 2:
-        raise ValueError(f"{path.name}: a face was seen in {int(keep.sum())} frames; at least 2 are needed")
+        raise ValueError(f"{name}: a face was seen in {int(keep.sum())} frames; at least 2 are needed")
     order = np.argsort(x["timestamp"][keep], kind="stable")
     times = x["timestamp"][keep][order]
     values = np.stack([x[column][keep][order] for column in COLUMNS.values()], axis=1)

@@ -2,7 +2,8 @@
 
 Read are an npz, a safetensors file and a zip of a folder that `python -m imder data convert` made. Arrays are named
 `text`, `audio`, `vision` (or Language, Voice, Face), or `test_text` and so on as in the field's files; (L, F) for one
-clip, (N, L, F) for several. Optional: `length_text` (N,) and its like, `label` (N,), `id` (N,), `raw_text` (N,).
+clip, (N, L, F) for several. Optional: `length_text` (N,) and its like, `label` (N,), `id` (N,), `raw_text` (N,),
+`seconds` (N,), and `spans` (N, W, 2), where each word of `raw_text` begins and ends, as fractions of its clip.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ from safetensors import SafetensorError, safe_open
 from imder.data.clip import Clip, Word
 from imder.data.convert import read_npz
 from imder.data.dataset import FeatureSet
+from imder.data.extract import Extracted
 from imder.data.label import class_index
+from imder.data.openface import Face
+from imder.data.recording import Recording
+from imder.data.sound import is_sound
 from imder.data.standardise import Standardiser
 from imder.modality import MODALITIES, NAMES
 
@@ -43,6 +48,7 @@ STRANGE = 0.01
 
 CONVERT = "python -m imder data convert FILE --out DIR"
 TRAIN = "python -m imder train --data DIR --out RUN"
+RECORDING = "recording"
 _PICKLES = {".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib"}
 _SPLITS = ("test", "valid", "dev", "val", "train")
 _SPELLINGS = {k: (k, NAMES[k].lower()) for k in MODALITIES}
@@ -96,6 +102,8 @@ class Upload:
     checks: tuple[ModalityCheck, ...]
     said: tuple[str, ...]
     synthetic: bool = False  # the file says so
+    recording: Recording | None = None  # what it was extracted of
+    face: Face | None = None
 
     @property
     def faults(self) -> list[str]:
@@ -104,8 +112,11 @@ class Upload:
 
     @property
     def size(self) -> int:
-        """Bytes of the clips' features."""
-        return sum(x.nbytes for clip in self.clips for x in clip.features.values())
+        """Bytes of the clips' features and of the sound and the face that they are of."""
+        arrays = [x for clip in self.clips for x in clip.features.values()]
+        arrays += [self.recording.samples] if self.recording else []
+        arrays += [self.face.times, self.face.values] if self.face else []
+        return sum(x.nbytes for x in arrays)
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------
@@ -143,6 +154,12 @@ def _kind(path: Path, name: str) -> str:
         return "safetensors"
     if (head[0] == 0x80 and head[1:2] <= b"\x05") or Path(name).suffix.lower() in _PICKLES:
         raise ValueError(_pickle(name))
+    if is_sound(head):
+        raise ValueError(f"{name}: is a sound, not features; put it under A recording of your own, below")
+    if Path(name).suffix.lower() == ".csv":
+        raise ValueError(
+            f"{name}: is a table; one of OpenFace goes beside a sound, under A recording of your own, below"
+        )
     if head[:6] == b"\x93NUMPY":
         raise ValueError(f"{name}: is one array; put it with the others into an npz, named text, audio or vision")
     raise ValueError(
@@ -226,6 +243,17 @@ def clip_from_rows(features: object, label: float | str | None, expected: Expect
     if upload.faults:
         raise ValueError(f"features: {upload.faults[0]}")
     return upload.clips[0]
+
+
+def from_recording(
+    found: Extracted, expected: Expected, recording: Recording | None, face: Face | None, synthetic: bool = False
+) -> Upload:
+    """What was extracted of a recording as a file of features: the same checks, then what was changed or assumed."""
+    clip = found.clip
+    arrays = {k: clip.features[k][None] for k in MODALITIES if k not in clip.absent}
+    told = [(clip.video, clip.text, clip.label, clip.words, clip.seconds)]
+    upload = _from_arrays(arrays, clip.video, RECORDING, expected, told=told)
+    return replace(upload, said=found.said, recording=recording, face=face, synthetic=synthetic)
 
 
 # --- a converted folder -----------------------------------------------------------------------------------------------
@@ -354,7 +382,8 @@ def _from_arrays(
     lost = sum(check.minus_inf for check in checks if check.modality == "audio")
     if lost:
         said.append(f"{lost} values of minus infinity in Voice (the logarithm of silence) were set to 0.")
-    used = {key for key in found.values() if key} | {f"{prefix}{t}" for t in ("label", "id", "raw_text")}
+    used = {key for key in found.values() if key}
+    used |= {f"{prefix}{t}" for t in ("label", "id", "raw_text", "seconds", "spans")}
     used |= {f"{prefix}{t}_{k}" for t in ("length", "len") for k in MODALITIES}
     ignored = sorted(set(arrays) - used - {"synthetic"})
     if ignored:
@@ -487,7 +516,28 @@ def _told(arrays: Mapping[str, np.ndarray], prefix: str, count: int, expected: E
         said.append("There is no label, so predictions stand alone.")
     elif ((labels < low) | (labels > high)).any():
         said.append(f"Some labels are outside {low:g} to {high:g}, the range of this run.")
-    return [(i, t, float(v), (), None) for i, t, v in zip(rows["id"], rows["raw_text"], labels, strict=True)]
+    times = _times(arrays, prefix, rows["raw_text"])
+    return [(i, t, float(v), *when) for i, t, v, when in zip(*rows.values(), labels, times, strict=True)]
+
+
+def _times(
+    arrays: Mapping[str, np.ndarray], prefix: str, texts: Sequence[str]
+) -> list[tuple[tuple[Word, ...], float | None]]:
+    """The words with their time, and the length, of each clip; nothing of one whose sentence has other words."""
+    count, found = len(texts), []
+    seconds = np.atleast_1d(arrays.get(f"{prefix}seconds", np.full(count, np.nan)))
+    if seconds.shape != (count,) or seconds.dtype.kind not in "fiu" or (seconds <= 0).any() or np.isinf(seconds).any():
+        raise ValueError(f"{prefix}seconds is {seconds.dtype} of shape {seconds.shape}; {count} lengths are needed")
+    spans = arrays.get(f"{prefix}spans", np.empty((count, 0, 2)))
+    if spans.ndim != 3 or spans.shape[0] != count or spans.shape[2] != 2 or spans.dtype.kind != "f":
+        raise ValueError(f"{prefix}spans is {spans.dtype} of shape {spans.shape}; ({count}, words, 2) is needed")
+    for text, length, rows in zip(texts, seconds, spans, strict=True):
+        rows = rows[np.isfinite(rows).all(axis=1)]
+        words = text.split() if ((rows >= 0) & (rows <= 1)).all() else []
+        words = words if len(words) == len(rows) else []
+        made = tuple(Word(w, float(a), float(b)) for w, (a, b) in zip(words, rows, strict=False))
+        found.append((made, None if np.isnan(length) else float(length)))
+    return found
 
 
 def _indices(labels: np.ndarray, classes: Sequence[str], key: str) -> np.ndarray:
@@ -513,7 +563,7 @@ def sentence(check: ModalityCheck) -> str:
     """One check in one sentence."""
     title = NAMES[check.modality]
     if check.array is None:
-        return f"{title} is not in the file; it can only be recovered."
+        return f"{title} is not there; it can only be recovered."
     if check.fault:
         return check.fault
     if check.beyond > STRANGE:
@@ -535,6 +585,10 @@ def template(clip: Clip, synthetic: bool) -> bytes:
             arrays[f"length_{k}"] = np.array([len(clip.features[k])])
     arrays |= {"label": np.array([clip.label]), "id": np.array([clip.id])}
     arrays |= {"raw_text": np.array([clip.text]), "synthetic": np.array(synthetic)}
+    if clip.seconds:
+        arrays["seconds"] = np.array([clip.seconds], dtype=np.float32)
+    if len(clip.words) == len(clip.text.split()) > 0:
+        arrays["spans"] = np.array([[(word.start, word.end) for word in clip.words]], dtype=np.float32)
     return npz_bytes(arrays)
 
 

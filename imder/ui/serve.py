@@ -13,6 +13,7 @@ import gradio as gr
 from gradio.utils import get_space
 from starlette.middleware import Middleware
 
+from imder.data.recording import MAX_SOUND
 from imder.data.upload import MAX_FILE
 from imder.ui.controls import MODEL
 from imder.ui.guard import Guard
@@ -39,7 +40,7 @@ def launch(demo: gr.Blocks, temporary: str, mcp: bool = False) -> None:
         functions=set(functions),
         heavy={i for i, fn in functions.items() if fn.concurrency_id == MODEL["concurrency_id"]},
         apis={fn.api_name for fn in functions.values() if fn.api_visibility == "public"},
-        uploads=MAX_FILE,
+        uploads=max(MAX_FILE, MAX_SOUND),
         files=str(Path(temporary).resolve()),
         mcp=mcp,
         behind_proxy=get_space() is not None,
@@ -51,7 +52,7 @@ def launch(demo: gr.Blocks, temporary: str, mcp: bool = False) -> None:
         footer_links=["api"],
         run_history=False,
         show_error=False,
-        max_file_size=MAX_FILE,
+        max_file_size=max(MAX_FILE, MAX_SOUND),
         allowed_paths=[],
         blocked_paths=[str(ROOT), str(Path.home())],
         strict_cors=True,

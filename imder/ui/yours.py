@@ -1,4 +1,4 @@
-"""The page of the visitor's own file: opened, checked, explained, and recovered with the model of the first page.
+"""The page of the visitor's own file or recording: opened, checked, explained, recovered with the first page's model.
 
 Nothing of a file stays on disk: it is read, checked and deleted. What was read is kept in memory under a random word
 that only this visitor's session knows, bounded in bytes and time over all visitors.
@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from statistics import median
@@ -21,15 +21,22 @@ from typing import Any
 
 import gradio as gr
 
+from imder.data.extract import check_features, extract
 from imder.data.label import label_text
+from imder.data.openface import Face, read_face
+from imder.data.recording import Recording, open_recording
+from imder.data.sentence import missing_encoder, tidy
+from imder.data.sound import missing_packages
 from imder.data.upload import (
     CONVERT,
     FAR,
     MAX_CLIPS,
     MAX_FILE,
+    RECORDING,
     TRAIN,
     ModalityCheck,
     Upload,
+    from_recording,
     open_upload,
     sentence,
     template,
@@ -54,6 +61,7 @@ from imder.ui.controls import (
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.messages import Message
 from imder.ui.opening import sample_of
+from imder.ui.recorder import EXAMPLE, MEASURING, NONE, Fields, example_clip, fits, recorder
 from imder.ui.shelf import Shelf
 from imder.ui.stage import stage_component
 from imder.ui.validate import BadInput, Choice, check_drop, default_drop, shown, validate
@@ -66,6 +74,12 @@ GONE = "The file is no longer kept here (an hour at most): open it again."
 TEMPLATE = "imder-template.npz"
 STAGE = "your-stage"
 
+#: Where Recover is far below, the page goes there once a recording is measured.
+GO_ON = """() => {
+  if (!matchMedia('(max-width: 860px)').matches || !document.querySelector('#your-status .good')) return;
+  document.querySelector('#your-recover')?.scrollIntoView({block: 'center',
+    behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth'});
+}"""
 INTRO = f"""<h2>Your own features</h2>
 <p>Open a file of features and the model of the first page recovers what is missing in it; sampler, steps, seed, draws
 and guidance are those of the first page too. An <b>npz</b>, a <b>safetensors</b> file, or a <b>zip</b> of a folder made
@@ -160,6 +174,81 @@ class YoursPage:
         answer = self.light(7, work)
         return (None, *answer[1:])  # the field is free for the next file, whatever came of this one
 
+    def record(
+        self, sound: object, text: object, face: object, model: object, data: object, word: object
+    ) -> Iterator[tuple[Any, ...]]:
+        """A recording has come: the fields of sound and face, then as `shown`.
+
+        Without a sound the sentence or the face is one of the recording that is shown.
+        What cannot be read leaves its field and the disk at once; what can stays there until all of it is a clip.
+        """
+        fields = [gr.skip(), gr.skip()]
+
+        def opened(i: int, file: object, read: Callable[[Path, str], Any]) -> tuple[Any, Path]:
+            path, name = received(file)
+            try:
+                return read(path, fits(path, name)), path
+            except ValueError as error:
+                fields[i] = None
+                shutil.rmtree(path.parent, ignore_errors=True)
+                raise BadInput(f"{error}.") from None
+
+        def work() -> Iterator[tuple[Any, ...]]:
+            pipeline = self.shelf.get(model, data)
+            given = checked(pipeline, sound, text, face)
+            before = None if "audio" in given else self.last(model, data, word, needed="vision" not in given)
+            yield *fields, *[gr.skip()] * 5, said(MEASURING)
+            paths = []
+            recording, track = (before.recording, before.face) if before else (None, None)
+            if "audio" in given:
+                recording, path = opened(0, sound, open_recording)
+                paths.append(path)
+            if "vision" in given:
+                track, path = opened(1, face, read_face)
+                paths.append(path)
+            synthetic = bool(before and before.synthetic)
+            upload = measured(pipeline, recording, track, given.get("text"), synthetic)
+            for path in paths:
+                shutil.rmtree(path.parent, ignore_errors=True)
+            fields[:] = [None, None]
+            yield *fields, *self.shown(pipeline, upload, f"{model} with {data}", word, "")
+
+        try:
+            yield from self.jobs.run(work, FAILED)
+        except Refused as reason:
+            yield *fields, *[gr.skip()] * 5, trouble(str(reason))
+
+    def example(self, model: object, data: object, word: object) -> Iterator[tuple[Any, ...]]:
+        """The sound of a test clip as a recording: its sentence, then as `shown`."""
+
+        def work() -> Iterator[tuple[Any, ...]]:
+            pipeline = self.shelf.get(model, data)
+            clip = example_clip(pipeline)
+            if clip is None:
+                raise BadInput("This data set has no sounds to try: choose the bundled one on the first page.")
+            text = clip.text if missing_encoder() is None else None
+            checked(pipeline, clip.sound, text, None)
+            yield text or "", *[gr.skip()] * 5, said(MEASURING)
+            upload = measured(pipeline, open_recording(clip.sound), None, text, pipeline.data.synthetic)
+            yield text or "", *self.shown(pipeline, upload, f"{model} with {data}", word, EXAMPLE)
+
+        try:
+            yield from self.jobs.run(work, FAILED)
+        except Refused as reason:
+            yield *[gr.skip()] * 6, trouble(str(reason))
+
+    def last(self, model: object, data: object, word: object, *, needed: bool) -> Upload | None:
+        """The recording that is shown now; without one BadInput if it is needed."""
+        try:
+            _, upload = self.kept(model, data, word)
+        except BadInput:
+            upload = None
+        if upload is None or upload.kind != RECORDING:
+            if needed:
+                raise BadInput(NONE)
+            return None
+        return upload
+
     def shown(self, pipeline: RecoveryPipeline, upload: Upload, name: str, word: object, note: str) -> tuple[Any, ...]:
         """An opened file: report, clip, drop, stage, word, status. A file with a fault is explained and not kept."""
         report = report_html(upload)
@@ -171,6 +260,9 @@ class YoursPage:
         choices = [(label_of(one.id, one.text, one.label, pipeline.classes), one.id) for one in upload.clips]
         count = f"{len(choices)} {'clip' if len(choices) == 1 else 'clips'}"
         status = f"{upload.name}: {count}, ready. {note or 'Choose what is dropped, then press Recover.'}"
+        if upload.kind == RECORDING:
+            status = f"{_listed(k for k in MODALITIES if k not in clip.absent)} of {clip.seconds:.1f} s measured. "
+            status += note or f"Press Recover: the model imagines {_listed(drop)}."
         return (
             report, gr.update(choices=choices, value=clip.id), gr.update(value=list(drop)),
             panel(pipeline, validate(pipeline, clip=clip, drop=list(drop)), upload),
@@ -183,8 +275,7 @@ class YoursPage:
         def work() -> tuple[Any, ...]:
             pipeline, upload = self.kept(model, data, word)
             request = validate(pipeline, clip=clip_of(upload, clip), drop=drop)
-            gone = " and ".join(NAMES[k] for k in request.missing)
-            return panel(pipeline, request, upload), said(f"{gone} dropped. Press Recover.")
+            return panel(pipeline, request, upload), said(f"{_listed(request.missing)} dropped. Press Recover.")
 
         return self.light(2, work)
 
@@ -233,6 +324,45 @@ def received(file: object) -> tuple[Path, str]:
     return found.resolve(), name if type(name) is str and name else found.name
 
 
+def checked(pipeline: RecoveryPipeline, sound: object, text: object, face: object) -> dict[str, Any]:
+    """What was given of a recording, the sentence tidied; BadInput before any file is touched."""
+    given = {"audio": sound, "vision": face}
+    given = {k: value for k, value in given.items() if value is not None}
+    try:
+        if text is not None and (type(text) is not str or text.strip()):
+            given["text"] = " ".join(tidy(text))
+            if note := missing_encoder():
+                raise ValueError(note)
+        if note := missing_packages():
+            raise ValueError(note)
+        check_features(pipeline.data, list(given))
+    except ValueError as error:
+        raise BadInput(_line(error)) from None
+    return given
+
+
+def measured(
+    pipeline: RecoveryPipeline, recording: Recording | None, face: Face | None, text: str | None, synthetic: bool
+) -> Upload:
+    """The clip of a recording, as `python -m imder data extract` makes it; BadInput where it makes none."""
+    try:
+        found = extract(pipeline.data, audio=recording, face=face, text=text)
+    except ValueError as error:
+        raise BadInput(_line(error)) from None
+    return from_recording(found, pipeline.expected, recording, face, synthetic)
+
+
+def _listed(keys: Iterable[str]) -> str:
+    *first, last = [NAMES[k] for k in keys]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _line(error: ValueError) -> str:
+    """A reason as a sentence of the page."""
+    text = str(error)
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
 def example_of(pipeline: RecoveryPipeline) -> Any:
     """The first told example, or the first test clip."""
     told = told_examples(pipeline.data)
@@ -267,7 +397,10 @@ def label_of(clip_id: str, text: str, label: float, classes: Sequence[str] = ())
 
 def panel(pipeline: RecoveryPipeline, request: RecoveryRequest, upload: Upload) -> Message:
     """The stage's sample panel of a clip of the file."""
-    return sample_of(pipeline, request) | {"synthetic": upload.synthetic}
+    message = sample_of(pipeline, request) | {"synthetic": upload.synthetic}
+    if upload.recording and "audio" in request.available:
+        message["sound"] = "data:audio/ogg;base64," + base64.b64encode(upload.recording.ogg).decode("ascii")
+    return message
 
 
 HEAD = ("modality", "array", "type", "shape", "frames", "padding", "NaN", "+inf", "−inf", "mean", "sd", "beyond ±5 sd")
@@ -279,10 +412,24 @@ def report_html(upload: Upload) -> str:
         "Frames: shortest / median / longest clip. Mean and sd in units of the training data (0 and 1 there); "
         f"beyond: share of values more than {FAR:g} standard deviations off."
     )
-    table = Table(f"What {upload.name} holds", caption, HEAD, tuple(_row(check) for check in upload.checks))
+    what = "the recording" if upload.kind == RECORDING else upload.name
+    table = Table(f"What {what} holds", caption, HEAD, tuple(_row(check) for check in upload.checks))
     lines = [sentence(check) for check in upload.checks] + list(upload.said)
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f'{table_html(table, table.title)}<ul class="findings">{items}</ul>'
+    return f'{table_html(table, table.title)}<ul class="findings">{items}</ul>{_saved(upload)}'
+
+
+def _saved(upload: Upload) -> str:
+    """The clip of a recording to save, as `python -m imder data extract` writes it."""
+    if upload.kind != RECORDING or not upload.clips:
+        return ""
+    content = template(upload.clips[0], upload.synthetic)
+    data = base64.b64encode(content).decode("ascii")
+    return (
+        f'<p><a id="your-save" download="clip.npz" href="data:application/octet-stream;base64,{data}">Save the '
+        f"features</a> ({len(content) / 1000:.0f} kB, npz): the same file as <code>python -m imder data extract</code> "
+        "writes.</p>"
+    )
 
 
 def _row(check: ModalityCheck) -> tuple[Any, ...]:
@@ -342,8 +489,12 @@ def _units(names: Any) -> str:
 def yours_tab(page: YoursPage, controls: Controls) -> None:
     """Adds the page to the tabs that are being built; it is filled when it is selected."""
     with gr.Tab("Your data", elem_id="page-yours") as tab, gr.Column(elem_id="yours", elem_classes="sheet"):
-        gr.HTML(INTRO, elem_classes="report")
-        file = gr.File(label="A file of features", elem_id="your-file", height=130)
+        with gr.Row(elem_id="your-sources", equal_height=False):
+            with gr.Column(min_width=300):
+                gr.HTML(INTRO, elem_classes="report")
+                file = gr.File(label="A file of features", elem_id="your-file", height=130)
+            with gr.Column(min_width=300):
+                own = recorder()
         status = status_line("The example file is being opened.", "your-status")
         report = gr.HTML(elem_classes="report", elem_id="your-report")
         with gr.Row(elem_classes="choices"):
@@ -370,4 +521,23 @@ def yours_tab(page: YoursPage, controls: Controls) -> None:
         page.play, [*pair, clip, drop, *settings, word], [stage, status], show_progress="minimal",
         show_progress_on=status, trigger_mode="once", preprocess=False, api_visibility="private", **MODEL,
     )  # fmt: skip
-    can_stop(stop, status, [run], "The picture stays as it is.")
+    runs = [run, *_connect(page, own, [*pair, word], opened, stop, status)]
+    can_stop(stop, status, runs, "The picture stays as it is.")
+
+
+def _connect(page: YoursPage, own: Fields, given: list[Any], opened: list[Any], stop: Any, status: Any) -> list[Any]:
+    """The events of the recorder; those that measure."""
+    how = {
+        "show_progress": "minimal", "show_progress_on": status, "trigger_mode": "once", "preprocess": False,
+        "api_visibility": "private",
+    } | MODEL  # fmt: skip
+    own.take.click(None, None, stop, js=BEGIN, api_visibility="private")
+    taken = own.take.click(
+        page.record, [own.sound, own.text, own.face, *given], [own.sound, own.face, *opened],
+        api_name="open_recording", **how,
+    )  # fmt: skip
+    own.example.click(None, None, stop, js=BEGIN, api_visibility="private")
+    tried = own.example.click(page.example, given, [own.text, *opened], api_name="example_recording", **how)
+    for event in (taken, tried):
+        event.then(None, None, None, js=GO_ON, api_visibility="private")
+    return [taken, tried]

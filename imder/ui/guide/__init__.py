@@ -25,7 +25,7 @@ class Stop:
 
 
 STOPS = (
-    Stop("recover", "#head", "Two minutes, nine stops",
+    Stop("recover", "#head", "Three minutes, thirteen stops",
          "A person speaks: words, voice, face. What if one is missing? This page shows how a diffusion model brings it "
          "back. Go on with the arrow keys or the buttons; Escape ends the tour at any time."),
     Stop("recover", "#drop", "Take something away",
@@ -40,10 +40,20 @@ STOPS = (
          "single draws: their spread says how sure one can be."),
     Stop("compare", "#page-compare", "Compare",
          "The same clip and the same noise: other gaps, other samplers, other methods, more draws."),
+    Stop("field", "#page-field", "Where the arrows lead",
+         "What the network has learned is a direction at every place: arrows over the density of the data, and paths "
+         "that follow them from noise. The plane is one slice of a space of some 1,500 dimensions."),
     Stop("distributions", "#page-distributions", "One clip proves nothing",
          "Do recovered features look like real ones over the whole test set? Pictures, distances, and their floors."),
     Stop("benchmark", "#page-benchmark", "Does it help?",
          "Every method under the same gaps, with intervals, and the command behind each figure."),
+    Stop("training", "#page-training", "Where the model comes from",
+         "Its curves, its settings, the machine, and the command that trains it again."),
+    Stop("yours", "#page-yours", "Your data",
+         "Open features of your own, or record a sentence and see a face imagined for it. The bundled model knows "
+         "synthetic voices only, so you are told how far yours is from them."),
+    Stop("say", "#page-say", "Say it",
+         "Type a sentence: a voice and a face are imagined for it. Nobody said it, and no two draws are alike."),
     Stop("how", "#page-how", "How it works",
          "Each equation beside the code that runs it, what sees the truth and when, and what to be careful about. "
          "That is all: the first page is yours."),

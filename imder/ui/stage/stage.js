@@ -631,9 +631,12 @@
     const whole = known(seconds()) ? " / " + seconds().toFixed(2) + " s" : "";
     ref.clock.textContent = ref.clockTop.textContent = moment.replace(" s", whole ? "" : " s") + whole;
     ref.listen.setAttribute("aria-pressed", String(heard()));
-    ref.loop.setAttribute("aria-pressed", String(clip.playing));
+    ref.loop.setAttribute("aria-pressed", String(clip.playing && !clip.sound));
     ref.listenText.textContent = heard() ? "Pause" : sample?.sound ? "Play with sound" : "Play without sound";
-    ref.loopText.textContent = clip.playing ? "Pause" : "Loop the clip";
+    ref.loopText.textContent = clip.playing && !clip.sound ? "Pause" : "Loop the clip";
+    ref.listenBelow.hidden = !sample?.sound || sample.clip !== run?.clip;
+    ref.listenBelow.setAttribute("aria-pressed", String(clip.sound));
+    ref.listenBelowText.textContent = clip.sound ? "Pause" : "With its sound";
     if (!sample || ref.sentence.hidden) return;
     [...ref.sentence.children].forEach((span, i) => {
       const [, start, end] = sample.words[i] || [];
@@ -656,6 +659,7 @@
     ref.faces.hidden = !run.missing.includes("vision") || !run.views.includes("face");
     ref.faceTrue.parentElement.hidden = !run.readable.face;
     ref.loopBar.hidden = ref.faces.hidden && ref.voice.hidden;
+    showClip();
     const mute = run.missing.filter((k) => (k === "audio" && ref.voice.hidden) || (k === "vision" && ref.faces.hidden));
     const notes = [];
     if (!ref.faces.hidden)
@@ -1610,7 +1614,8 @@
     paintSoon();
   });
   ref.listen.addEventListener("click", listen);
-  ref.loop.addEventListener("click", () => setLoop(!clip.playing));
+  ref.listenBelow.addEventListener("click", listen);
+  ref.loop.addEventListener("click", () => setLoop(clip.sound || !clip.playing));
   ref.audio.addEventListener("ended", () => {
     setLoop(false);
     setClip(1);
