@@ -25,7 +25,7 @@ from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from torch import Tensor, nn
 
 from imder import fetch
-from imder.data.clip import collate
+from imder.data.clip import Clip, collate
 from imder.data.dataset import FeatureSet
 from imder.data.encode import encode
 from imder.data.encoder import FOLDER, Encoder, open_encoder
@@ -155,15 +155,15 @@ class Texts:
     @classmethod
     def of(cls, bench: Bench, split: str, pieces: Pieces) -> Texts:
         """Those of the bench's clips, in their order and on their frames."""
-        places = {record["id"]: i for i, record in enumerate(bench.data.split(split).records)}
-        rows = [places[clip.id] for clip in bench.clips[split]]
-        longest = pieces.ids.shape[2]
-        laid = []
-        for clip, i in zip(bench.clips[split], rows, strict=True):  # frames as `collate` resamples features to them
-            weights = pieces.weights(i)
-            padded = np.pad(weights, ((0, 0), (0, longest - weights.shape[1])))
-            others = {k: np.zeros((clip.lengths[k], 1), np.float32) for k in ("audio", "vision")}
-            laid.append(replace(clip, features={"text": padded} | others))
+        records = {record["id"]: i for i, record in enumerate(bench.data.split(split).records)}
+        rows = [records[clip_id] for clip_id in bench.features[split].ids]
+        longest, laid = pieces.ids.shape[2], []
+        for i in rows:  # weights on frames are resampled to a batch's frames as features are: by `collate`
+            record, weights = bench.data.split(split).records[i], pieces.weights(i)
+            features = {"text": np.pad(weights, ((0, 0), (0, longest - weights.shape[1])))}
+            for k in ("audio", "vision"):
+                features[k] = np.zeros((record["lengths"][k], 1), np.float32)
+            laid.append(Clip(record["id"], record["video"], record["index"], "", features, 0.0))
         ids = torch.from_numpy(pieces.ids[rows].astype(np.int64))
         return cls(ids.to(bench.config.device), collate(laid).features["text"].to(bench.config.device))
 
@@ -194,7 +194,7 @@ class TuneBench(Bench):
 
     def cost(self, name: str, sizes: dict[str, int]) -> float:
         """A job's expected seconds on one core with a small BERT."""
-        epochs, seconds = (self.config.head_epochs, 2e-3) if name == "head" else (self.config.epochs, 3e-2)
+        epochs, seconds = (self.config.head_epochs, 8e-3) if name == "head" else (self.config.epochs, 3e-2)
         return seconds * epochs * sizes["train"]
 
     @cached_property
