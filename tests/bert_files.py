@@ -13,13 +13,13 @@ from imder.data.encoder import Encoder, open_encoder
 WORDS = ["train", "valid", "test", "says", "naive", "one", "two", "three", "four", "five", *map(str, range(10))]
 
 
-def tiny_bert(folder: Path, *, layers: int = 2, width: int = 16, vocabulary: int = 60, positions: int = 64) -> Path:
+def tiny_bert(folder: Path, *, layers: int = 2, width: int = 16, vocabulary: int = 60) -> Path:
     """A BERT of random weights; its [CLS] is 2, its [SEP] 3."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
     torch.manual_seed(0)
-    sizes = {"num_attention_heads": 2, "intermediate_size": 2 * width, "max_position_embeddings": positions}
+    sizes = {"num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64}
     config = BertConfig(vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers, **sizes)
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     letters = "abcdefghijklmnopqrstuvwxyz"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,7 @@ pytest.importorskip("transformers", reason="transformers is in requirements-extr
 SCORES = {"one": 1.0, "two": -1.0, "three": 0.5, "four": -0.5, "says": 0.0, "naive": 0.0}
 LABEL = {"name": "sentiment", "range": [-3, 3]}
 #: Short, and with rates that let a BERT of random weights learn at once.
-SHORT = TuneConfig(epochs=4, batch=8, encoder_lr=3e-3, patience=0)
+SHORT = TuneConfig(head_epochs=1, epochs=4, batch=8, encoder_lr=3e-3, lr=1e-3, patience=0)
 
 
 def make_set(folder: Path, *, label=LABEL, turn: float = 1.0, unaligned: bool = False) -> FeatureSet:
@@ -87,7 +88,9 @@ def equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
 def test_it_learns_and_leaves_a_set_with_its_encoder(once, data, encoder):
     made = FeatureSet.open(once / "out")
     log = json.loads((once / "out" / "encoder" / "tuning.json").read_text())
-    losses = [row["loss"] for row in log["rows"]]
+    losses = [row["loss"] for row in log["rows"] if row["job"] == "tune" and row["loss"] is not None]
+    assert len(losses) == 4
+    assert next(row for row in log["rows"] if row["job"] == "tune")["valid"] == pytest.approx(log["valid"]["head"])
     assert losses[-1] < 0.8 * losses[0]
     assert log["probe"] == {
         "before": probe(encode(data, encoder, once / "base", cache=once / "cache")[0]),
@@ -161,18 +164,21 @@ def test_only_the_layers_asked_for_change_and_a_rate_of_0_changes_none(data, enc
 
 
 def test_the_rates_and_decays_are_each_its_own(data, encoder, tmp_path, monkeypatch):
-    jobs = []
+    jobs, whole = [], tuning.fit_job
 
     def stop(bench, job, report):
-        jobs.append(job)
+        jobs.append((job, [(group["lr"], group["weight_decay"]) for group in job.groups]))
+        if job.name == "head":
+            return whole(bench, job, report)
         raise Interrupted
 
     monkeypatch.setattr(tuning, "fit_job", stop)
-    config = TuneConfig(layers=2, encoder_decay=0.2, decay=0.3, lr=1e-2, clip=0.5, patience=2, batch=8)
+    config = TuneConfig(head_epochs=1, layers=2, encoder_decay=0.2, decay=0.3, lr=1e-2, clip=0.5, patience=2, batch=8)
     with pytest.raises(Interrupted):
         tune(data, encoder, tmp_path / "out", config, cache=tmp_path / "cache")
-    (job,) = jobs
-    assert [(group["lr"], group["weight_decay"]) for group in job.groups] == [(1e-2, 0.3), (5e-5, 0.2)]
+    (_, first), (job, second) = jobs
+    assert first == [(1e-3, 0.3)]
+    assert second == [(1e-2, 0.3), (5e-5, 0.2)]
     assert (job.clip, job.patience, job.every, job.updates, job.warmup) == (0.5, 2, 5, 50, 5)
     own = sum(p.numel() for p in job.groups[1]["params"])
     assert own == sum(p.numel() for layer in encoder.model.encoder.layer for p in layer.parameters())
@@ -183,7 +189,7 @@ def test_an_interrupted_tuning_goes_on_to_the_same_bits(once, data, encoder, tmp
 
     @contextlib.contextmanager
     def soon():
-        yield lambda: next(asked) >= 7
+        yield lambda: next(asked) >= 12
 
     with monkeypatch.context() as patched:
         patched.setattr(tuning, "stop_on_signal", soon)
@@ -194,7 +200,7 @@ def test_an_interrupted_tuning_goes_on_to_the_same_bits(once, data, encoder, tmp
         tune(data, encoder, tmp_path / "out", replace(SHORT, epochs=5), cache=tmp_path / "cache")
     _, log = tune(data, encoder, tmp_path / "out", SHORT, cache=tmp_path / "cache")
     assert equal(weights(tmp_path / "out"), weights(once / "out"))
-    assert len(log["rows"]) == 4
+    assert [row["job"] for row in log["rows"]] == ["head", *["tune"] * 5]
     assert {path.name for path in tmp_path.iterdir()} == {"out", "cache"}
 
 
@@ -214,7 +220,7 @@ def test_classes_are_learnt_too(tmp_path, encoder):
     data = make_set(tmp_path / "set", label=label)
     made, log = tune(data, encoder, tmp_path / "out", replace(SHORT, epochs=1), cache=tmp_path / "cache")
     assert made.label_classes == ("bad", "even", "good")
-    assert set(log["valid"]) == {"log_loss", "accuracy"}
+    assert set(log["valid"]["tune"]) == {"log_loss", "accuracy"}
     assert 0 <= log["probe"]["after"]["accuracy"] <= 1
 
 
@@ -283,9 +289,11 @@ def test_sets_that_cannot_be_learnt_from_are_refused(data, encoder, tmp_path):
 def test_the_command_tells_what_it_reached(data, tmp_path, capsys):
     tiny_bert(tmp_path / "bert")
     words = ["tune", str(data.folder), "--encoder", str(tmp_path / "bert"), "--out", str(tmp_path / "out")]
-    assert main([*words, "--cache", str(tmp_path / "cache"), "--epochs", "1", "--limit", "12"]) == 0
+    assert (
+        main([*words, "--cache", str(tmp_path / "cache"), "--epochs", "1", "--head-epochs", "2", "--limit", "12"]) == 0
+    )
     said = capsys.readouterr().out
-    assert "validation MAE" in said
+    assert re.search(r"validation MAE \d\.\d{3} with the encoder as it is, \d\.\d{3} tuned", said)
     assert "before" in said.splitlines()[-1]
     log = json.loads((tmp_path / "out" / "encoder" / "tuning.json").read_text())
-    assert log["command"] == "python -m imder tune set --encoder bert --out out --limit 12 --epochs 1"
+    assert log["command"] == "python -m imder tune set --encoder bert --out out --limit 12 --head-epochs 2 --epochs 1"

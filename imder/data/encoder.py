@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
@@ -85,7 +86,7 @@ class Encoder:
     @cached_property
     def tokenizer(self) -> Any:
         """transformers' tokenizer; ValueError where none was saved with the weights."""
-        if not any((self.folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        if not self.has_tokenizer:
             raise ValueError(f"{self.folder}: holds no tokenizer (tokenizer.json or vocab.txt), which texts need")
         from transformers import AutoTokenizer
 
@@ -376,21 +377,19 @@ def _load(folder: Path) -> Any:
     return model.requires_grad_(False).eval()
 
 
-class _quiet:
+@contextmanager
+def _quiet() -> Iterator[None]:
     """transformers without bars and reports for a while."""
+    from transformers.utils import logging
 
-    def __enter__(self) -> None:
-        from transformers.utils import logging
-
-        self.level, self.bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        logging.set_verbosity(logging.CRITICAL)
-        logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        from transformers.utils import logging
-
-        logging.set_verbosity(self.level)
-        if self.bars:
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
             logging.enable_progress_bar()
 
 

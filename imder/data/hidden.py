@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ class HiddenStates:
         ids: np.ndarray,
         cache: str | Path | None = None,
         *,
-        names: tuple[str, ...] | list[str] = (),
+        names: Sequence[str] = (),
     ) -> None:
         """ids (N, 3, L) as `Encoder.check` wants them; names: the clips', for errors. Nothing is computed yet."""
         self.encoder = encoder

@@ -43,7 +43,16 @@ def phases(config: TrainingConfig, there: tuple[str, ...] = MODALITIES) -> tuple
 
 
 #: IMDer's stages, those of the baselines, and the tuning of an encoder before them.
-STAGES = {"tune": "0", "encode": "1a", "fuse": "1b", "score": "2", "teacher": "1", "network": "1", "student": "2"}
+STAGES = {
+    "head": "0",
+    "tune": "0",
+    "encode": "1a",
+    "fuse": "1b",
+    "score": "2",
+    "teacher": "1",
+    "network": "1",
+    "student": "2",
+}
 
 
 def stage_of(job: str) -> str:

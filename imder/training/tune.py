@@ -1,16 +1,21 @@
 """`tune`: a text encoder fine-tuned in front of IMDer's network, and the data set with its features.
 
-The encoder's last layers, E_k and T_k learn together from complete clips of the training split, the encoder at a rate
-of its own; the validation split says when to stop. What is not tuned stays in eval mode, so that no dropout disturbs a
-layer that cannot answer. The test split is encoded in the end, and its labels are never read.
+First E_k and T_k learn on the encoder as it is (job "head"), so that a network which knows nothing does not pull at a
+trained encoder (Kumar et al. 2022); then the encoder's last layers learn with them, at a rate of their own (job
+"tune"). The validation split chooses the weights, those before the first update among them: an encoder that gets no
+better stays as it was. What is not tuned stays in eval mode, so that no dropout disturbs a layer that cannot answer.
+The test split is encoded in the end, and its labels are never read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +25,27 @@ from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from torch import Tensor, nn
 
 from imder import fetch
-from imder.data.clip import collate
+from imder.data.clip import Clip, collate
 from imder.data.dataset import FeatureSet
 from imder.data.encode import encode
 from imder.data.encoder import FOLDER, Encoder, open_encoder
 from imder.data.frames import Pieces, read_texts
 from imder.data.hidden import Told
+from imder.model import IMDer
 from imder.model.task import figures, outcome, task_loss
 from imder.samplers import noise_seed
-from imder.training.checkpoint import locked
+from imder.training.checkpoint import DamagedError, locked
 from imder.training.config import Recipe, check_device, number
 from imder.training.loop import Interrupted, Job, Reporter
 from imder.training.progress import Progress
 from imder.training.run import difference, stop_on_signal
-from imder.training.stages import Bench, fit_job, start_encoder
+from imder.training.stages import Bench, JobFunction, Phase, fit_job, run, start_encoder
 
 LOG = "tuning.json"
 _ALPHAS = tuple(10.0**p for p in range(-1, 6))
-_SECONDS = 0.03  # a clip on one core with a small BERT, for the progress bar's first guess
+
+#: (split, rows) to T_k's outputs and the labels.
+Output = Callable[[str, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -48,12 +56,14 @@ class TuneConfig(Recipe):
     workers: int = field(default=0, metadata={"help": "", "flag": False, "free": True})
     checkpoint_seconds: float = number(300.0, "seconds between checkpoints", 0, free=True)
     batch: int = number(32, "clips an update", 1)
-    epochs: int = number(10, "epochs at most", 1)
+    head_epochs: int = number(6, "epochs of E_k and T_k alone, on the encoder as it is", 1)
+    head_lr: float = number(1e-3, "learning rate of E_k and T_k meanwhile", 1e-9, 1)
+    epochs: int = number(10, "epochs of all together, at most", 1)
     patience: int = number(3, "epochs without a better validation figure after which it stops; 0 for never", 0)
     layers: int = number(0, "tune only the encoder's last so many layers; 0 for all of it, embeddings too", 0)
     encoder_lr: float = number(5e-5, "learning rate of the encoder; 0 leaves it as it is", 0, 1)
     encoder_decay: float = number(0.01, "weight decay of the encoder", 0, 10)
-    lr: float = number(1e-3, "learning rate of E_k and T_k", 1e-9, 1)
+    lr: float = number(2e-4, "learning rate of E_k and T_k beside it", 1e-9, 1)
     decay: float = number(0.01, "weight decay of E_k and T_k", 0, 10)
     clip: float = number(1.0, "largest norm of the gradient", 1e-6)
     warmup: float = number(0.1, "share of the updates in which the rates rise", 0, 0.9)
@@ -86,22 +96,24 @@ def tune(
         with locked(work / "lock"), stop_on_signal() as stopping:
             _check_plan(work, {"data": data.fingerprint, "encoder": encoder.fingerprint} | config.essential)
             base = _base(data, encoder, work, cache, told)
-            model, log = _fitted(base, encoder, config, work, stopping)
+            model, log = _fitted(TuneBench(base, config, {}, work, encoder), stopping)
             about = {"data": data.name, "fingerprint": data.fingerprint, "encoder": encoder.record}
             log = {"command": command, "tuned": about, "config": config.essential} | log
             saved = work / FOLDER
             shutil.rmtree(saved, ignore_errors=True)
             replace(encoder, model=model).save(saved)
-            tuned = replace(open_encoder(saved), name=f"{encoder.name}, tuned on {data.name}")
+            learnt = bool(log["epoch"].get("tune"))  # else the encoder is what it was
+            tuned = replace(open_encoder(saved), name=encoder.name + f", tuned on {data.name}" * learnt)
 
             def beside(stage: Path) -> None:
                 log["probe"] = {"before": probe(base), "after": probe(FeatureSet(stage))}
                 (saved / LOG).write_text(json.dumps(log, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
                 shutil.copytree(saved, stage / FOLDER)
 
-            made, _ = encode(data, tuned, out, cache=cache, told=told, tuned=about, beside=beside)
+            seen = about if learnt else None
+            made, _ = encode(data, tuned, out, cache=cache, told=told, tuned=seen, beside=beside)
     except ValueError:
-        if not (work / "jobs").exists():  # nothing that another try could go on from
+        if not ((work / "jobs").exists() or (work / "results").exists()):  # nothing that another try could go on from
             shutil.rmtree(work, ignore_errors=True)
         raise
     shutil.rmtree(work)
@@ -143,15 +155,15 @@ class Texts:
     @classmethod
     def of(cls, bench: Bench, split: str, pieces: Pieces) -> Texts:
         """Those of the bench's clips, in their order and on their frames."""
-        places = {record["id"]: i for i, record in enumerate(bench.data.split(split).records)}
-        rows = [places[clip.id] for clip in bench.clips[split]]
-        longest = pieces.ids.shape[2]
-        laid = []
-        for clip, i in zip(bench.clips[split], rows, strict=True):  # frames as `collate` resamples features to them
-            weights = pieces.weights(i)
-            padded = np.pad(weights, ((0, 0), (0, longest - weights.shape[1])))
-            others = {k: np.zeros((clip.lengths[k], 1), np.float32) for k in ("audio", "vision")}
-            laid.append(replace(clip, features={"text": padded} | others))
+        records = {record["id"]: i for i, record in enumerate(bench.data.split(split).records)}
+        rows = [records[clip_id] for clip_id in bench.features[split].ids]
+        longest, laid = pieces.ids.shape[2], []
+        for i in rows:  # weights on frames are resampled to a batch's frames as features are: by `collate`
+            record, weights = bench.data.split(split).records[i], pieces.weights(i)
+            features = {"text": np.pad(weights, ((0, 0), (0, longest - weights.shape[1])))}
+            for k in ("audio", "vision"):
+                features[k] = np.zeros((record["lengths"][k], 1), np.float32)
+            laid.append(Clip(record["id"], record["video"], record["index"], "", features, 0.0))
         ids = torch.from_numpy(pieces.ids[rows].astype(np.int64))
         return cls(ids.to(bench.config.device), collate(laid).features["text"].to(bench.config.device))
 
@@ -164,64 +176,137 @@ class Texts:
         return self.weights[rows, :frames, :longest] @ out.last_hidden_state
 
 
-def _fitted(
-    base: FeatureSet, encoder: Encoder, config: TuneConfig, work: Path, stopping: Any
-) -> tuple[nn.Module, dict[str, Any]]:
-    """The encoder's network after tuning, and how it went."""
-    bench = Bench(base, config, {}, work)
-    pieces = read_texts(base, encoder).pieces
-    texts = {split: Texts.of(bench, split, pieces[split]) for split in bench.clips}
-    bert = copy.deepcopy(encoder.model).to(config.device)
-    network = bench.model()
-    train = bench.features["train"]
+@dataclass
+class TuneBench(Bench):
+    """What the two jobs work on."""
+
+    config: TuneConfig
+    encoder: Encoder
+
+    @property
+    def jobs(self) -> dict[str, JobFunction]:
+        """The functions by a job's name."""
+        return {"head": head, "tune": together}
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The jobs in their order; an encoder whose rate is 0 is not tuned."""
+        return (("head",), ("tune",)) if self.config.encoder_lr else (("head",),)
+
+    def cost(self, name: str, sizes: dict[str, int]) -> float:
+        """A job's expected seconds on one core with a small BERT."""
+        epochs, seconds = (self.config.head_epochs, 8e-3) if name == "head" else (self.config.epochs, 3e-2)
+        return seconds * epochs * sizes["train"]
+
+    @cached_property
+    def texts(self) -> dict[str, Texts]:
+        """The texts of the training and validation clips."""
+        pieces = read_texts(self.data, self.encoder).pieces
+        return {split: Texts.of(self, split, pieces[split]) for split in self.clips}
+
+    def job(self, name: str, output: Output, epochs: int, modules: nn.ModuleDict, **more: Any) -> Job:
+        """A job that learns the task from `output`, which gives T_k's outputs and the labels of rows of a split."""
+        train = self.features["train"]
+        size = min(self.config.batch, len(train))
+        every = len(train) // size
+
+        def validate() -> dict[str, float]:
+            found = [output("valid", rows) for rows in self.features["valid"].chunks()]
+            return figures(outcome(torch.cat([x for x, _ in found])), torch.cat([y for _, y in found]))
+
+        return Job(
+            name=name,
+            modules=modules,
+            losses=lambda rows, _: task_loss(*output("train", rows)),
+            validate=validate,
+            ids=train.ids,
+            batch=size,
+            updates=every * epochs,
+            every=every,
+            warmup=int(self.config.warmup * every * epochs),
+            clip=self.config.clip,
+            patience=self.config.patience,
+            **more,
+        )
+
+    def bert(self, *results: str) -> nn.Module:
+        """The encoder's network, a copy of its own, with what the named jobs have learnt."""
+        model = copy.deepcopy(self.encoder.model)
+        for name in results:
+            tensors, _ = self.result(name)
+            _parts(self.config, model, None).load_state_dict(
+                {key: x for key, x in tensors.items() if key.startswith("bert.")}
+            )
+        return model.requires_grad_(False).eval().to(self.config.device)
+
+
+def _parts(config: TuneConfig, bert: nn.Module, network: IMDer | None) -> nn.ModuleDict:
+    """What learns: the layers asked for, and E_k and T_k of a network."""
+    own = {} if network is None else {"encoders": network.encoders, "fusion": network.fusion}
+    return nn.ModuleDict(own | {"bert": bert.encoder.layer[-config.layers :] if config.layers else bert})
+
+
+def head(bench: TuneBench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """E_k and T_k on the features of the encoder as it is."""
+    config, train, network = bench.config, bench.features["train"], bench.model()
     generator = torch.Generator().manual_seed(noise_seed(config.seed, "tune", "rotation"))
     for k, conv in network.encoders.items():
         start_encoder(conv, train.values[k][train.valid], generator)
 
     def output(split: str, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """T_k's outputs and the labels of some clips, their text encoded now."""
         features, valid, label = bench.features[split].rows(rows)
-        text = bench.standardiser.forward("text", texts[split].features(bert, rows, valid.shape[1]))
+        return network.output(network.encode(features), network.latent_valid(valid)), label
+
+    modules = nn.ModuleDict({"encoders": network.encoders, "fusion": network.fusion})
+    groups = [{"params": list(modules.parameters()), "lr": config.head_lr, "weight_decay": config.decay}]
+    return fit_job(bench, bench.job("head", output, config.head_epochs, modules, groups=groups), report)
+
+
+def together(bench: TuneBench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The encoder's layers with E_k and T_k, from where the head's job left these."""
+    config, network, bert = bench.config, bench.model("head"), bench.bert()
+
+    def output(split: str, rows: Tensor) -> tuple[Tensor, Tensor]:
+        features, valid, label = bench.features[split].rows(rows)
+        text = bench.standardiser.forward("text", bench.texts[split].features(bert, rows, valid.shape[1]))
         features = features | {"text": text * valid[..., None]}
         return network.output(network.encode(features), network.latent_valid(valid)), label
 
-    def validate() -> dict[str, float]:
-        found = [output("valid", rows) for rows in bench.features["valid"].chunks()]
-        value, label = torch.cat([x for x, _ in found]), torch.cat([y for _, y in found])
-        return figures(outcome(value), label)
+    modules = _parts(config, bert, network)
+    rest = [*network.encoders.parameters(), *network.fusion.parameters()]
+    own = list(modules["bert"].parameters())
+    groups = [
+        {"params": rest, "lr": config.lr, "weight_decay": config.decay},
+        {"params": own, "lr": config.encoder_lr, "weight_decay": config.encoder_decay},
+    ]
+    job = bench.job("tune", output, config.epochs, modules, groups=groups, start=True)
+    return fit_job(bench, job, report)
 
-    modules = nn.ModuleDict({"encoders": network.encoders, "fusion": network.fusion})
-    groups = [{"params": list(modules.parameters()), "lr": config.lr, "weight_decay": config.decay}]
-    if config.encoder_lr:
-        own = bert.encoder.layer[-config.layers :] if config.layers else bert
-        groups.append({"params": list(own.parameters()), "lr": config.encoder_lr, "weight_decay": config.encoder_decay})
-        modules["bert"] = own
-    size = min(config.batch, len(train))
-    every = len(train) // size
-    job = Job(
-        name="tune",
-        modules=modules,
-        groups=groups,
-        losses=lambda rows, _: task_loss(*output("train", rows)),
-        validate=validate,
-        ids=train.ids,
-        batch=size,
-        updates=every * config.epochs,
-        every=every,
-        warmup=int(config.warmup * every * config.epochs),
-        clip=config.clip,
-        patience=config.patience,
-    )
-    progress = Progress({"tune": _SECONDS * len(train) * config.epochs}, work / "log.jsonl", {})
+
+def _fitted(bench: TuneBench, stopping: Callable[[], bool]) -> tuple[nn.Module, dict[str, Any]]:
+    """The encoder's network after both jobs, and how they went."""
+    names = [name for phase in bench.phases() for name in phase]
+    sizes, finished = {split: len(part) for split, part in bench.features.items()}, {}
+    for name in names:
+        with contextlib.suppress(DamagedError):
+            finished[name] = [Progress.row(name, row) for row in bench.result(name)[1]["rows"]]
+    progress = Progress({name: bench.cost(name, sizes) for name in names}, bench.folder / "log.jsonl", finished)
     try:
-        tensors, meta = fit_job(bench, job, Reporter(lambda message: progress.hear("tune", message), stopping))
+        for name in names:
+            run(bench, name, Reporter(lambda message, name=name: progress.hear(name, message), stopping))
     except Interrupted:
         raise Interrupted(progress.where()) from None
     finally:
         progress.close()
-    modules.load_state_dict(tensors)
-    told = {"seconds": round(meta["seconds"], 1), "epoch": meta["best_step"] // every, "valid": meta["figures"]}
-    return bert.requires_grad_(False).eval().cpu(), told | {"updates": meta["step"], "rows": meta["rows"]}
+    metas = {name: bench.result(name)[1] for name in names}
+    every = len(bench.features["train"]) // min(bench.config.batch, len(bench.features["train"]))
+    log = {
+        "seconds": {name: round(meta["seconds"], 1) for name, meta in metas.items()},
+        "updates": {name: meta["step"] for name, meta in metas.items()},
+        "epoch": {name: meta["best_step"] // every for name, meta in metas.items()},
+        "valid": {name: meta["figures"] for name, meta in metas.items()},
+        "rows": progress.all_rows(),
+    }
+    return bench.bert(*names[1:]).cpu(), log
 
 
 def probe(data: FeatureSet) -> dict[str, float]:

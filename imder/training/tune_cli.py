@@ -47,8 +47,13 @@ def main(args: argparse.Namespace) -> int:
         print(f"stopped, {where}; everything is saved, the same command goes on from here", file=sys.stderr)
         return 130
     print(summary(made))
-    name, value = next(iter(log["valid"].items()))
-    print(f"tuned for {log['updates']} updates; validation {TITLES[name]} {value:.3f} after epoch {log['epoch']}")
+    name = next(iter(log["valid"]["head"]))
+    told = f"validation {TITLES[name]} {log['valid']['head'][name]:.3f} with the encoder as it is"
+    if "tune" in log["valid"]:
+        told += f", {log['valid']['tune'][name]:.3f} tuned (epoch {log['epoch']['tune']})"
+        if not log["epoch"]["tune"]:
+            told += "; no epoch was better, so the encoder stays as it was"
+    print(told)
     before, after = (", ".join(f"{k} {v:.3f}" for k, v in log["probe"][when].items()) for when in ("before", "after"))
     print(f"a linear reader of the text alone on the validation split: {before} before, {after} after")
     return 0
