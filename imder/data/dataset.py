@@ -316,10 +316,10 @@ class FeatureSet:
         records = [record for part in self._splits.values() for record in part.records]
         return tuple(k for k in MODALITIES if all(k in record.get("absent", ()) for record in records))
 
-    def complete(self, name: str, lacks: Collection[str] = ()) -> list[Clip]:
+    def complete(self, name: str, lacks: Collection[str] = ()) -> SomeClips:
         """The clips of a split that lack no modality, or none but those: what recovery is learnt from and judged on."""
         part = self.split(name)
-        return [part[i] for i, record in enumerate(part.records) if set(record.get("absent", ())) <= set(lacks)]
+        return SomeClips(part, [i for i, r in enumerate(part.records) if set(r.get("absent", ())) <= set(lacks)])
 
     def clip(self, clip_id: str) -> Clip:
         """The clip of that id, whatever its split."""
@@ -458,6 +458,44 @@ class SplitClips(Sequence[Clip]):
 
     def __iter__(self) -> Iterator[Clip]:
         return (self[i] for i in range(len(self)))
+
+
+class SomeClips(Sequence[Clip]):
+    """Some clips of a split, read when they are indexed; their names and lengths are known without reading."""
+
+    def __init__(self, split: SplitClips, rows: Sequence[int]) -> None:
+        self.split, self.rows = split, rows
+
+    @property
+    def names(self) -> list[tuple[str, str, int]]:
+        """Of each clip its id, its video and its place there."""
+        records = (self.split.records[i] for i in self.rows)
+        return [(record["id"], record["video"], record["index"]) for record in records]
+
+    @property
+    def lengths(self) -> list[dict[str, int]]:
+        """Of each clip the frames of each modality."""
+        return [self.split.records[i]["lengths"] for i in self.rows]
+
+    @property
+    def labels(self) -> list[float]:
+        """Of each clip its label."""
+        return [float(self.split.records[i]["label"]) for i in self.rows]
+
+    def only(self, rows: Sequence[int]) -> SomeClips:
+        """Some of these."""
+        return SomeClips(self.split, [self.rows[i] for i in rows])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, i: int) -> Clip: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Clip]: ...
+    def __getitem__(self, i: int | slice) -> Clip | list[Clip]:
+        found = self.rows[i]
+        return [self.split[row] for row in found] if isinstance(i, slice) else self.split[found]
 
 
 def _read_json(path: Path) -> Any:
