@@ -5,6 +5,7 @@ DIR/data.json holds names, label and one record a clip; DIR/<split>.safetensors 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -32,6 +33,7 @@ BUNDLED = Path(__file__).parents[2] / "assets" / "corpus"
 STORAGE = ("float32", "float16", "uint8")
 
 _ROWS_A_CHECK = 1 << 16
+_CLIPS_A_READ = 256
 
 
 def sound_name(clip_id: str) -> str:
@@ -390,7 +392,7 @@ class SplitClips(Sequence[Clip]):
     def __init__(
         self, folder: Path, split: str, records: list[Any], label_range: tuple[float, float], sounds: set[str]
     ) -> None:
-        self.folder = folder
+        self.folder, self.name = folder, split
         self.sounds = sounds
         where = f"{folder / 'data.json'}: {split}"
         if not records:
@@ -419,13 +421,18 @@ class SplitClips(Sequence[Clip]):
     def _check_finite(self, k: str, path: Path) -> None:
         total = int(self.starts[k][-1])
         for first in range(0, total, _ROWS_A_CHECK):
-            rows = self.rows[k]
-            if total > _ROWS_A_CHECK and isinstance(rows, Rows):
-                rows = Rows(open_tensors(path), k, path)  # a mapping of its own: what is read does not stay in memory
+            rows = (self.reopened() if total > _ROWS_A_CHECK else self).rows[k]
             bad = ~np.isfinite(rows[first : min(first + _ROWS_A_CHECK, total)]).all(axis=1)
             if bad.any():
                 at = int(np.searchsorted(self.starts[k], first + int(bad.argmax()), side="right")) - 1
                 raise ValueError(f"{path}: {k} of clip {self.records[at]['id']!r} holds values that are not finite")
+
+    def reopened(self) -> SplitClips:
+        """The same through a mapping of its own: what is read of it does not stay in memory."""
+        found, path = copy.copy(self), self.folder / f"{self.name}.safetensors"
+        handle = open_tensors(path)
+        found.rows = {k: Rows(handle, k, path) if isinstance(x, Rows) else x for k, x in self.rows.items()}
+        return found
 
     def __len__(self) -> int:
         return len(self.records)
@@ -461,7 +468,7 @@ class SplitClips(Sequence[Clip]):
 
 
 class SomeClips(Sequence[Clip]):
-    """Some clips of a split, read when they are indexed; their names and lengths are known without reading."""
+    """Some clips of a split, read when they are indexed; what is known of them is known without reading."""
 
     def __init__(self, split: SplitClips, rows: Sequence[int]) -> None:
         self.split, self.rows = split, rows
@@ -494,8 +501,14 @@ class SomeClips(Sequence[Clip]):
     @overload
     def __getitem__(self, i: slice) -> list[Clip]: ...
     def __getitem__(self, i: int | slice) -> Clip | list[Clip]:
-        found = self.rows[i]
-        return [self.split[row] for row in found] if isinstance(i, slice) else self.split[found]
+        if not isinstance(i, slice):
+            return self.split[self.rows[i]]
+        split = self.split.reopened()
+        return [split[row] for row in self.rows[i]]
+
+    def __iter__(self) -> Iterator[Clip]:
+        for first in range(0, len(self), _CLIPS_A_READ):
+            yield from self[first : first + _CLIPS_A_READ]
 
 
 def _read_json(path: Path) -> Any:
