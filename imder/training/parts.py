@@ -22,7 +22,7 @@ CHUNK = 100
 #: Bytes from which a tensor lies in a file.
 LARGE = 1 << 30
 #: Frames that are brought into double precision together.
-FRAMES = 1 << 17
+FRAMES = 80_000
 
 
 @dataclass(frozen=True)
