@@ -96,13 +96,6 @@ class Run:
         return f"{self.repository}@{self.folder.name}" if self.repository else str(self.folder)
 
 
-def whole(run: Run, what: str) -> Run:
-    """The run; ValueError where its data lack a modality, as `what` is of all three."""
-    if run.lacks:
-        raise ValueError(f"the run {run.source} was trained without {names_of(run.lacks)}; {what} are of all three")
-    return run
-
-
 # Saving --------------------------------------------------------------------------------------------------------------
 
 

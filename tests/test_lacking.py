@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 import torch
 from field_files import SMALL, mmsa, truth
+from playwright.sync_api import Browser, expect
+from server import ROOT, Server
+from test_browser import box, no_barrier, opened, wait
 from test_layouts import CLIPS, QUICK, faceless, npz
+from test_pages import choose
 from test_training import TINY
 
 from imder import compare, hub
@@ -352,3 +356,25 @@ def test_compare_has_the_two_patterns_and_the_whole_clip(pipeline):
     assert len(fills) == 5
     for one in (*found, *fills):
         assert np.isfinite(one.prediction)
+
+
+def test_the_page_in_a_browser(home, browser: Browser):
+    """The drop control has two boxes, what is dropped comes back, and a link that drops language is told off."""
+    words = ["--run", str(home / "run"), "--data", str(home / "set")]
+    with Server(ROOT / "app.py", *words) as server, opened(browser, server, "?drop=text") as page:
+        expect(page.locator("#status")).to_contain_text("this data set has no language; Voice or Face can be dropped.")
+        assert box(page, "Language").count() == 0
+        expect(page.locator("#drop")).to_contain_text("One; this data set has no language.")
+        expect(box(page, "Face")).to_be_checked()
+        box(page, "Face").click()
+        box(page, "Voice").click()
+        expect(page.locator("#status")).to_contain_text("Voice dropped.")
+        page.click("#recover")
+        wait(page, "d.done === 'true'")
+        no_barrier(page)
+        # to the bundled model, which fits its own data alone, and those have all three
+        page.get_by_role("button", name="Model and data").click()
+        choose(page, "Model", "corrected")
+        expect(box(page, "Language")).to_be_visible()
+        expect(page.locator("#drop")).to_contain_text("One or two; at least one stays.")
+        expect(box(page, "Voice")).to_be_checked()

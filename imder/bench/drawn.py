@@ -16,7 +16,7 @@ from imder.baselines.fill import Encoded
 from imder.data.dataset import FeatureSet
 from imder.evaluation.distribution import flatten
 from imder.evaluation.evaluate import encode_clips
-from imder.evaluation.study import run_digest
+from imder.evaluation.study import run_digest, whole
 from imder.modality import MODALITIES, missing
 from imder.model import IMDer
 from imder.samplers import noise_seed
@@ -42,7 +42,7 @@ class Source:
     @classmethod
     def open(cls, args: argparse.Namespace) -> Source:
         """Raises ValueError if the run reads features of other widths."""
-        run, data = hub.whole(hub.load(args.run, fallback=False), "benchmarks"), FeatureSet.open(args.data)
+        run, data = whole(hub.load(args.run, fallback=False), "benchmarks"), FeatureSet.open(args.data)
         widths = run.model.config.feature_dims
         if dict(data.feature_dims) != dict(widths):
             raise ValueError(f"the run reads features of widths {widths}; {data.name!r} has {data.feature_dims}")

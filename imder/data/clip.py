@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,6 +93,12 @@ def resample(x: np.ndarray, frames: int) -> np.ndarray:
     return x[low] * (1 - part) + x[high] * part
 
 
+def shared_frames(lengths: Mapping[str, int], frames: int = 50) -> int:
+    """The frames on which `collate` lays a clip of those lengths."""
+    found = set(lengths.values())
+    return max(found.pop(), MIN_FRAMES) if len(found) == 1 else frames
+
+
 def collate(clips: Sequence[Clip], frames: int = 50) -> Batch:
     """Stacks clips on one time axis.
 
@@ -103,8 +109,7 @@ def collate(clips: Sequence[Clip], frames: int = 50) -> Batch:
         raise ValueError("collate: no clips given; at least one is needed")
     shared = []
     for clip in clips:
-        lengths = set(clip.lengths.values())
-        target = max(lengths.pop(), MIN_FRAMES) if len(lengths) == 1 else frames
+        target = shared_frames(clip.lengths, frames)
         shared.append({k: resample(clip.features[k], target) for k in MODALITIES})
     longest = max(len(rows[MODALITIES[0]]) for rows in shared)
     valid = torch.zeros(len(clips), longest, dtype=torch.bool)

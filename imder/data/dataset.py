@@ -5,6 +5,7 @@ DIR/data.json holds names, label and one record a clip; DIR/<split>.safetensors 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -33,6 +34,7 @@ BUNDLED = Path(__file__).parents[2] / "assets" / "corpus"
 STORAGE = ("float32", "float16", "uint8")
 
 _ROWS_A_CHECK = 1 << 16
+_CLIPS_A_READ = 256
 
 
 def sound_name(clip_id: str) -> str:
@@ -321,10 +323,10 @@ class FeatureSet:
         records = [record for part in self._splits.values() for record in part.records]
         return tuple(k for k in MODALITIES if all(k in record.get("absent", ()) for record in records))
 
-    def complete(self, name: str, lacks: Collection[str] = ()) -> list[Clip]:
+    def complete(self, name: str, lacks: Collection[str] = ()) -> SomeClips:
         """The clips of a split that lack no modality, or none but those: what recovery is learnt from and judged on."""
         part = self.split(name)
-        return [part[i] for i, record in enumerate(part.records) if set(record.get("absent", ())) <= set(lacks)]
+        return SomeClips(part, [i for i, r in enumerate(part.records) if set(r.get("absent", ())) <= set(lacks)])
 
     def tokens(self, split: str) -> np.ndarray | None:
         """Token ids of a split's texts, (N, 3, L) int32 [ids, mask, segments], where the set keeps them."""
@@ -400,7 +402,7 @@ class SplitClips(Sequence[Clip]):
     def __init__(
         self, folder: Path, split: str, records: list[Any], label_range: tuple[float, float], sounds: set[str]
     ) -> None:
-        self.folder = folder
+        self.folder, self.name = folder, split
         self.sounds = sounds
         where = f"{folder / 'data.json'}: {split}"
         if not records:
@@ -429,13 +431,18 @@ class SplitClips(Sequence[Clip]):
     def _check_finite(self, k: str, path: Path) -> None:
         total = int(self.starts[k][-1])
         for first in range(0, total, _ROWS_A_CHECK):
-            rows = self.rows[k]
-            if total > _ROWS_A_CHECK and isinstance(rows, Rows):
-                rows = Rows(open_tensors(path), k, path)  # a mapping of its own: what is read does not stay in memory
+            rows = (self.reopened() if total > _ROWS_A_CHECK else self).rows[k]
             bad = ~np.isfinite(rows[first : min(first + _ROWS_A_CHECK, total)]).all(axis=1)
             if bad.any():
                 at = int(np.searchsorted(self.starts[k], first + int(bad.argmax()), side="right")) - 1
                 raise ValueError(f"{path}: {k} of clip {self.records[at]['id']!r} holds values that are not finite")
+
+    def reopened(self) -> SplitClips:
+        """The same through a mapping of its own: what is read of it does not stay in memory."""
+        found, path = copy.copy(self), self.folder / f"{self.name}.safetensors"
+        handle = open_tensors(path)
+        found.rows = {k: Rows(handle, k, path) if isinstance(x, Rows) else x for k, x in self.rows.items()}
+        return found
 
     def __len__(self) -> int:
         return len(self.records)
@@ -468,6 +475,50 @@ class SplitClips(Sequence[Clip]):
 
     def __iter__(self) -> Iterator[Clip]:
         return (self[i] for i in range(len(self)))
+
+
+class SomeClips(Sequence[Clip]):
+    """Some clips of a split, read when they are indexed; what is known of them is known without reading."""
+
+    def __init__(self, split: SplitClips, rows: Sequence[int]) -> None:
+        self.split, self.rows = split, rows
+
+    @property
+    def names(self) -> list[tuple[str, str, int]]:
+        """Of each clip its id, its video and its place there."""
+        records = (self.split.records[i] for i in self.rows)
+        return [(record["id"], record["video"], record["index"]) for record in records]
+
+    @property
+    def lengths(self) -> list[dict[str, int]]:
+        """Of each clip the frames of each modality."""
+        return [self.split.records[i]["lengths"] for i in self.rows]
+
+    @property
+    def labels(self) -> list[float]:
+        """Of each clip its label."""
+        return [float(self.split.records[i]["label"]) for i in self.rows]
+
+    def only(self, rows: Sequence[int]) -> SomeClips:
+        """Some of these."""
+        return SomeClips(self.split, [self.rows[i] for i in rows])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, i: int) -> Clip: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Clip]: ...
+    def __getitem__(self, i: int | slice) -> Clip | list[Clip]:
+        if not isinstance(i, slice):
+            return self.split[self.rows[i]]
+        split = self.split.reopened()
+        return [split[row] for row in self.rows[i]]
+
+    def __iter__(self) -> Iterator[Clip]:
+        for first in range(0, len(self), _CLIPS_A_READ):
+            yield from self[first : first + _CLIPS_A_READ]
 
 
 def _read_json(path: Path) -> Any:

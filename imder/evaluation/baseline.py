@@ -43,4 +43,4 @@ class BaselineStudy(Study):
         return [], {(1, False): outcome(out)}
 
     def _parts(self) -> list[Tensor]:
-        return grouped([clip.video for clip in self.members], self.model.whole_videos, self.config.batch)
+        return grouped([video for _, video, _ in self.members.names], self.model.whole_videos, self.config.batch)

@@ -39,7 +39,7 @@ from imder.evaluation.recovered import (
     sentences,
 )
 from imder.evaluation.rows import MasksFile
-from imder.evaluation.study import EvaluationConfig, Tick, run_digest
+from imder.evaluation.study import EvaluationConfig, Tick, run_digest, whole
 from imder.modality import MODALITIES, SYMBOLS
 
 FORMAT = "imder-distributions/1"
@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
     """Computes and writes the file. Raises ValueError of one sentence for bad input."""
     if args.out.suffix != ".safetensors":
         raise ValueError(f"{args.out}: the name must end in .safetensors")
-    run = hub.whole(hub.load(args.run, fallback=False), "distributions")
+    run = whole(hub.load(args.run, fallback=False), "distributions")
     if run.kind != "imder":
         raise ValueError(f"the run {run.source} is a model of the kind {run.kind!r}, which recovers nothing to compare")
     study = study_of(run, FeatureSet.open(args.data), split=args.split, limit=args.limit)

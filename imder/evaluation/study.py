@@ -17,8 +17,7 @@ from torch import Tensor
 
 from imder import hub
 from imder.baselines import BASELINES
-from imder.data.clip import Clip
-from imder.data.dataset import SPLITS, FeatureSet
+from imder.data.dataset import SPLITS, FeatureSet, SomeClips
 from imder.data.missing import BatchwiseMissing, FixedMissing, RandomMissing, UnequalMissing, realised_rate, shares
 from imder.evaluation.metrics import figures, metric_names, scale_of
 from imder.evaluation.predictions import CELL
@@ -138,6 +137,13 @@ def run_digest(folder: Path) -> str:
     return found.hexdigest()[:8]
 
 
+def whole(run: hub.Run, what: str) -> hub.Run:
+    """The run; ValueError where its data lack a modality, as `what` is of all three."""
+    if run.lacks:
+        raise ValueError(f"the run {run.source} was trained without {names_of(run.lacks)}; {what} are of all three")
+    return run
+
+
 class Study(ABC):
     """A run on a data set. `name` identifies the run in the rows."""
 
@@ -171,10 +177,10 @@ class Study(ABC):
             raise ValueError(f"no clip of {config.split!r} in {data.name!r} is complete; only complete ones are judged")
         self.left_out, clips = len(clips) - len(complete), complete
         if cut := 0 < config.limit < len(clips):  # spread evenly, so that all speakers are in
-            clips = [clips[i * len(clips) // config.limit] for i in range(config.limit)]
-        self.members: list[Clip] = clips
-        self.ids = tuple(clip.id for clip in clips)
-        self.label = np.array([clip.label for clip in clips], dtype=np.float32)
+            clips = clips.only([i * len(clips) // config.limit for i in range(config.limit)])
+        self.members: SomeClips = clips
+        self.ids = tuple(clip for clip, *_ in clips.names)
+        self.label = np.array(clips.labels, dtype=np.float32)
         self.common = {
             "run": name,
             "data": f"{data.name}@{data.fingerprint[:8]}",
@@ -265,7 +271,7 @@ class Study(ABC):
     def clips_entry(self) -> Entry:
         """What the predictions are of: ids, videos and labels in their order."""
         own = {key: self.common[key] for key in ("data", "split", "limit")}
-        videos = [clip.video for clip in self.members]
+        videos = [video for _, video, _ in self.members.names]
         return own | {"ids": list(self.ids), "videos": videos, "label": [round(float(y), 6) for y in self.label]}
 
     def _prediction_rows(self, cell: Cell, predictions: np.ndarray, draws: int, refined: bool) -> list[Row]:

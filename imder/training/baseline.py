@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from imder import hub
 from imder.baselines import BASELINES, Recognizer, gcnet, mmin
 from imder.baselines.recognizer import grouped
-from imder.data.clip import Batch, Clip
+from imder.data.clip import Batch
 from imder.data.dataset import FeatureSet
 from imder.modality import SYMBOLS, symbols
 from imder.model.task import TITLES, check_outputs, figures, outcome, outputs_for
@@ -23,7 +23,8 @@ from imder.samplers import noise_seed
 from imder.training.checkpoint import write_folder
 from imder.training.config import BaselineTraining, Recipe, recipe_from_json
 from imder.training.loop import Job, Reporter
-from imder.training.stages import CHUNK, Bench, JobFunction, Phase, by_pattern, fit_job
+from imder.training.parts import CHUNK
+from imder.training.stages import Bench, JobFunction, Phase, by_pattern, fit_job
 
 #: Weights of a model's named losses; those without an entry have the weight 1.
 WEIGHTS: dict[str, dict[str, float]] = {"mmin": mmin.WEIGHTS, "gcnet": gcnet.WEIGHTS}
@@ -81,21 +82,25 @@ class BaselineBench(Bench):
     def batch(self, split: str, rows: Tensor) -> Batch:
         """Those clips of a split, cut to the longest of them."""
         values, valid, label = self.features[split].rows(rows)
-        clips = [self.clips[split][i] for i in rows.tolist()]
-        names = zip(*((clip.id, clip.video, clip.index) for clip in clips), strict=True)
-        return Batch(values, valid, label, *(tuple(column) for column in names))
+        names = [self.names[split][i] for i in rows.tolist()]
+        return Batch(values, valid, label, *(tuple(column) for column in zip(*names, strict=True)))
+
+    @cached_property
+    def names(self) -> dict[str, list[tuple[str, str, int]]]:
+        """Of each clip its id, its video and its place there, by split."""
+        return {split: clips.names for split, clips in self.clips.items()}
 
     @cached_property
     def units(self) -> dict[str, list[tuple[str, Tensor]]]:
         """What an update takes several of, by split: (id, rows); a clip, or a video where the model sees it whole."""
         whole = BASELINES[self.config.model][0].whole_videos
-        return {split: units(clips, whole) for split, clips in self.clips.items()}
+        return {split: units(names, whole) for split, names in self.names.items()}
 
 
-def units(clips: Sequence[Clip], whole_videos: bool) -> list[tuple[str, Tensor]]:
-    """Clips one by one, or by video in the order in which they come."""
-    parts = grouped([clip.video for clip in clips], whole_videos, 1)
-    return [(clips[rows[0]].video if whole_videos else clips[rows[0]].id, rows) for rows in parts]
+def units(names: Sequence[tuple[str, str, int]], whole_videos: bool) -> list[tuple[str, Tensor]]:
+    """Clips one by one, or by video in the order in which they come, of their ids, videos and places."""
+    parts = grouped([video for _, video, _ in names], whole_videos, 1)
+    return [(names[rows[0]][1 if whole_videos else 0], rows) for rows in parts]
 
 
 def bench_of(data: FeatureSet, config: Recipe, overrides: dict[str, Any], folder: Path) -> Bench:
@@ -241,7 +246,7 @@ JOBS: dict[str, JobFunction] = {"network": network, "teacher": teacher, "student
 def predictions(bench: BaselineBench, model: Recognizer, available: Tensor, split: str = "valid") -> Tensor:
     """The outcome, (N,) or (N, C), of a split's clips under masks (N, 3)."""
     out = torch.zeros(len(available), model.config.outputs)
-    videos = [clip.video for clip in bench.clips[split]]
+    videos = [video for _, video, _ in bench.names[split]]
     for rows in grouped(videos, model.whole_videos, CHUNK):
         out[rows] = model(bench.batch(split, rows), available[rows]).value.cpu()
     return outcome(out)

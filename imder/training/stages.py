@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imder.data.clip import Clip, collate
-from imder.data.dataset import FeatureSet
+from imder.data.dataset import FeatureSet, SomeClips
 from imder.data.standardise import Standardiser
 from imder.modality import MODALITIES, PATTERNS, missing, names_of, patterns, symbols, to_mask
 from imder.model import IMDer, ModelConfig
@@ -24,9 +23,10 @@ from imder.samplers import get_sampler, noise_seed
 from imder.training.checkpoint import Checkpoints, DamagedError, read_folder, write_folder
 from imder.training.config import TrainingConfig
 from imder.training.loop import Interrupted, Job, Reporter, fit
+from imder.training.parts import CHUNK, Draws, Part, blocks, features_of, zeros
 
-#: Clips at a time where nothing is learnt; draws at a time on a GPU, which has hardly more to do with many.
-CHUNK, GPU_CHUNK = 100, 1000
+#: Draws at a time on a GPU, which has hardly more to do with many.
+GPU_CHUNK = 1000
 
 #: Jobs by phase; those of one phase need nothing from each other.
 Phase = tuple[str, ...]
@@ -58,49 +58,6 @@ STAGES = {
 def stage_of(job: str) -> str:
     """The stage's number in the recipe."""
     return STAGES.get(job.split("-")[0], "3")
-
-
-@dataclass(frozen=True)
-class Part:
-    """A split as tensors on one time axis: values[k] (N, L, F_k) features or (N, D, L) latents, valid (N, L)."""
-
-    values: dict[str, Tensor]
-    valid: Tensor
-    label: Tensor
-    ids: tuple[str, ...]
-    time: int  # which axis of the values is time
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def to(self, device: str) -> Part:
-        """The same on a device."""
-        values = {k: x.to(device) for k, x in self.values.items()}
-        return Part(values, self.valid.to(device), self.label.to(device), self.ids, self.time)
-
-    def rows(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """(values, valid, label) of some clips, cut to the longest of them."""
-        valid = self.valid[rows]
-        frames = int(valid.sum(1).max())
-        values = {k: x[rows].narrow(self.time, 0, frames) for k, x in self.values.items()}
-        return values, valid[:, :frames], self.label[rows]
-
-    def chunks(self) -> Iterator[Tensor]:
-        """Row numbers in order, `CHUNK` at a time."""
-        yield from torch.arange(len(self)).split(CHUNK)
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Recoveries: rows (N,) into a split, available (N, 3), values[k] (N, D, L), the true ones where available."""
-
-    rows: Tensor
-    available: Tensor
-    values: dict[str, Tensor]
-
-    def to(self, device: str) -> Draws:
-        """The same with its values on a device."""
-        return Draws(self.rows, self.available, {k: z.to(device) for k, z in self.values.items()})
 
 
 @dataclass
@@ -141,8 +98,8 @@ class Bench:
         return cost(name, sizes, config, get_sampler(model.sampler).evaluations(config.draw_steps or model.steps))
 
     @cached_property
-    def clips(self) -> dict[str, list[Clip]]:
-        """The clips of the training and validation splits, `limit` of each at most."""
+    def clips(self) -> dict[str, SomeClips]:
+        """The clips of the training and validation splits, `limit` of each at most, read when they are indexed."""
         found = {}
         if len(self.there) < 2:
             raise ValueError(
@@ -153,7 +110,7 @@ class Bench:
             if not clips:
                 raise ValueError(f"data: no clip of {split!r} in {self.data.name!r} is complete; training needs some")
             if 0 < self.config.limit < len(clips):
-                clips = [clips[i * len(clips) // self.config.limit] for i in range(self.config.limit)]
+                clips = clips.only([i * len(clips) // self.config.limit for i in range(self.config.limit)])
             found[split] = clips
         return found
 
@@ -167,10 +124,10 @@ class Bench:
         """Standardised features by split."""
         found = {}
         for split, clips in self.clips.items():
-            batch = self.standardiser.apply(collate(clips))
-            if bad := [name for name, y in zip(batch.ids, batch.label.tolist(), strict=True) if not math.isfinite(y)]:
+            part = features_of(clips, self.standardiser, self.folder)
+            if bad := [name for name, y in zip(part.ids, part.label.tolist(), strict=True) if not math.isfinite(y)]:
                 raise ValueError(f"data: the label is not a finite number for clips {', '.join(bad)}")
-            found[split] = Part(batch.features, batch.valid, batch.label, batch.ids, 1).to(self.config.device)
+            found[split] = part.to(self.config.device)
         return found
 
     def model_config(self, **changes: Any) -> ModelConfig:
@@ -255,7 +212,7 @@ def encode(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor
     if model.config.standardise_latents:
         generator = torch.Generator().manual_seed(noise_seed(config.seed, "encode", "rotation"))
         for k in bench.there:
-            start_encoder(model.encoders[k], train.values[k][train.valid], generator)
+            start_encoder(model.encoders[k], train.values[k], train.valid, generator)
     weights = {k: config.text_readout_weight if k == "text" else config.readout_weight for k in MODALITIES}
 
     def losses(rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -296,15 +253,15 @@ def encode(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tensor
 
 
 @torch.no_grad()
-def start_encoder(conv: nn.Conv1d, frames: Tensor, generator: torch.Generator) -> None:
-    """Lets E_k begin as the leading principal components of frames (n, F), turned at random (ours).
+def start_encoder(conv: nn.Conv1d, features: Tensor, valid: Tensor, generator: torch.Generator) -> None:
+    """Lets E_k begin as the leading principal components of valid frames (N, L, F), turned at random (ours).
 
     Turned, so that every channel has its share of the strong directions; the outer taps begin small.
     """
-    channels = conv.weight.shape[0]
-    covariance = frames.T.double() @ frames.double() / len(frames)
+    channels, frames = conv.weight.shape[0], (features[rows][valid[rows]] for rows in blocks(valid))
+    covariance = sum(x.T.double() @ x.double() for x in frames) / int(valid.sum())
     leading = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :channels].float()  # (F, at most D)
-    turn = torch.linalg.qr(torch.randn(channels, channels, generator=generator)).Q[:, : leading.shape[1]].to(frames)
+    turn = torch.linalg.qr(torch.randn(channels, channels, generator=generator)).Q[:, : leading.shape[1]].to(features)
     conv.weight.mul_(0.2)
     conv.weight[:, :, 1] = turn @ leading.T
 
@@ -317,13 +274,16 @@ def moments(z: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
 
 def fit_readout(readout: nn.ConvTranspose1d, z: Tensor, features: Tensor, z_valid: Tensor, valid: Tensor) -> None:
     """Ridge regression of features (N, L, F) on E_k's outputs (N, D, L-2) as a transposed convolution."""
-    padded = nn.functional.pad(z * z_valid[:, None], (2, 2))  # (N, D, L + 2)
-    taps = [padded.narrow(2, 2 - j, valid.shape[1]) for j in range(3)]
-    x = torch.cat(taps, 1).transpose(1, 2)[valid].double()  # (n, 3 D)
-    centre = torch.cat([x, x.new_ones(len(x), 1)], 1)
-    gram = centre.T @ centre
+    gram = cross = 0
+    for rows in blocks(valid):
+        padded = nn.functional.pad(z[rows] * z_valid[rows, None], (2, 2))  # (N, D, L + 2)
+        taps = [padded.narrow(2, 2 - j, valid.shape[1]) for j in range(3)]
+        x = torch.cat(taps, 1).transpose(1, 2)[valid[rows]].double()  # (n, 3 D)
+        centre = torch.cat([x, x.new_ones(len(x), 1)], 1)
+        gram = gram + centre.T @ centre
+        cross = cross + centre.T @ features[rows][valid[rows]].double()
     gram.diagonal()[:-1] += 1e-3 * gram.diagonal()[:-1].mean()
-    solution = torch.linalg.solve(gram, centre.T @ features[valid].double()).float()  # (3 D + 1, F)
+    solution = torch.linalg.solve(gram, cross).float()  # (3 D + 1, F)
     with torch.no_grad():
         readout.weight.copy_(solution[:-1].view(3, z.shape[1], -1).permute(1, 2, 0))
         readout.bias.copy_(solution[-1])
@@ -511,16 +471,20 @@ def recover(bench: Bench, which: str, report: Reporter) -> tuple[dict[str, Tenso
     config = bench.config
     model = bench.model("encode", "fuse", dropout=config.fuse_dropout, output_dropout=config.fuse_dropout)
     train, valid = bench.latents(model, "train"), bench.latents(model, "valid")
-    drawn = [load_draws(bench, str(i)) for i in range(config.passes)]
     count, several = len(train), config.train_draws
-    place = torch.stack([torch.argsort(d.rows[:count]) for d in drawn])  # (passes, N): where a clip's first draw stands
-    patterns = torch.stack([d.available for d in drawn])  # (passes, draws N, 3)
     # (passes, draws, N, D, L); every draw of a pass has the same order of clips
-    values = {
-        k: torch.stack([d.values[k].unflatten(0, (several, count)) for d in drawn]).to(config.device)
-        for k in MODALITIES
-    }
-    del drawn  # `values` holds them
+    values = {k: zeros((config.passes, several, *train.values[k].shape), bench.folder) for k in MODALITIES}
+    places, masks = [], []
+    for i in range(config.passes):
+        drawn = load_draws(bench, str(i))
+        places.append(torch.argsort(drawn.rows[:count]))
+        masks.append(drawn.available)
+        for k, z in drawn.values.items():
+            values[k][i] = z.unflatten(0, (several, count))
+        del drawn
+    place = torch.stack(places)  # (passes, N): where a clip's first draw stands
+    patterns = torch.stack(masks)  # (passes, draws N, 3)
+    values = {k: z.to(config.device) for k, z in values.items()}
     judged = load_draws(bench, "valid").to(config.device)
 
     def losses(rows: Tensor, generator: torch.Generator) -> Tensor:
