@@ -51,7 +51,7 @@ __all__ = ["folder"]
 
 @pytest.fixture
 def page(folder: Path) -> YoursPage:
-    return YoursPage(Shelf({"fake": "fake"}, {"bundled": "bundled"}, FakePipeline), Jobs())
+    return YoursPage(Shelf({"fake": "fake", "other": "other"}, {"bundled": "bundled"}, FakePipeline), Jobs())
 
 
 def sent(folder: Path, samples: np.ndarray, rate: int = sound.RATE, name: str = "mine.wav", **options: object) -> dict:
@@ -107,7 +107,10 @@ def test_a_sentence_is_laid_on_the_last_sound_and_a_face_beside_it(page: YoursPa
     assert whole[1] is None
     assert (whole[5]["missing"], set(whole[5]["readable"])) == (["vision"], {"voice"})
     assert "Language, Voice and Face of 2.0 s" in whole[-1]
-    *_, other = page.record(sent(folder, spoken(1.0)), None, None, *FIRST, whole[6])
+    assert "Another model" in refused(page.show("other", "bundled", whole[3]["value"], ["vision"], whole[6])[-1])
+    *_, again = page.record(None, "A fine film", None, "other", "bundled", whole[6])
+    assert again[5]["readable"] == whole[5]["readable"]
+    *_, other = page.record(sent(folder, spoken(1.0)), None, None, *FIRST, again[6])
     assert other[4]["value"] == ["text", "vision"]  # another sound does not keep the face
     assert list(folder.iterdir()) == []
 

@@ -195,7 +195,7 @@ class YoursPage:
         def work() -> Iterator[tuple[Any, ...]]:
             pipeline = self.shelf.get(model, data)
             given = checked(pipeline, sound, text, face)
-            before = None if "audio" in given else self.last(model, data, word, needed="vision" not in given)
+            before = None if "audio" in given else self.last(word, needed="vision" not in given)
             yield *fields, *[gr.skip()] * 5, said(MEASURING)
             paths = []
             recording, track = (before.recording, before.face) if before else (None, None)
@@ -236,17 +236,17 @@ class YoursPage:
         except Refused as reason:
             yield *[gr.skip()] * 6, trouble(str(reason))
 
-    def last(self, model: object, data: object, word: object, *, needed: bool) -> Upload | None:
-        """The recording that is shown now; without one BadInput if it is needed."""
+    def last(self, word: object, *, needed: bool) -> Upload | None:
+        """The recording that is shown now, whatever model it was measured for; without one BadInput if it is needed."""
         try:
-            _, upload = self.kept(model, data, word)
+            _, upload = self.uploads.get(word)
         except BadInput:
             upload = None
-        if upload is None or upload.kind != RECORDING:
-            if needed:
-                raise BadInput(NONE)
-            return None
-        return upload
+        if upload is not None and upload.kind == RECORDING:
+            return upload
+        if needed:
+            raise BadInput(NONE)
+        return None
 
     def shown(self, pipeline: RecoveryPipeline, upload: Upload, name: str, word: object, note: str) -> tuple[Any, ...]:
         """An opened file: report, clip, drop, stage, word, status. A file with a fault is explained and not kept."""
