@@ -60,7 +60,7 @@ from imder.ui.controls import (
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.messages import Message
 from imder.ui.opening import sample_of
-from imder.ui.recorder import EXAMPLE, MEASURING, NONE, Fields, example_clip, fits, recorder
+from imder.ui.recorder import EXAMPLE, MEASURING, NONE, SHOW, Fields, example_clip, fits, recorder
 from imder.ui.shelf import Shelf
 from imder.ui.stage import stage_component
 from imder.ui.validate import DEFAULT_DROP, BadInput, Choice, check_drop, shown, validate
@@ -504,6 +504,8 @@ def yours_tab(page: YoursPage, controls: Controls) -> None:
         followed = gr.Textbox(visible=False)
         word = gr.State()
     pair, opened = [controls.model, controls.data], [report, clip, drop, stage, word, status]
+    if missing_packages() is None:
+        tab.select(None, None, own.sound, js=SHOW, api_visibility="private")
     tab.select(page.greet, [*pair, followed, word], [layout, followed, *opened], **LIGHT)
     file.upload(page.open, [file, *pair, word], [file, *opened], api_name="open_file", **LIGHT)
     clip.input(page.show, [*pair, clip, drop, word], [stage, status], **LIGHT, trigger_mode="always_last")
