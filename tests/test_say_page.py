@@ -145,11 +145,11 @@ def test_what_is_stored_comes_back_whatever_the_order_in_memory(tmp_path: Path) 
 
 
 def test_it_opens_once_with_a_stored_sentence(say: SayPage) -> None:
-    which, opened_now, stored, text, message, status = say.open("fake", "bundled", "")
+    which, opened_now, stored, message, status = say.open("fake", "bundled", "")
     assert "fake" in which
     assert opened_now == "yes"
     assert stored["choices"] == list(STORED)
-    assert text == STORED[0] == message["text"]
+    assert stored["value"] == STORED[0] == message["text"]  # the text box is not among what it fills
     assert len(message["sounds"]) == SHOWN
     assert message["face"]["shape"] == [SHOWN, 50, 22]
     assert "stored sentence" in status

@@ -126,4 +126,9 @@ def listing(lines: Sequence[str], label: str) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return " / ".join(f"<strong>{escape(p.text)}</strong>" if p.best else escape(p.text) for p in cell)
+    return " / ".join(f"<strong>{_number(p.text)}</strong>" if p.best else _number(p.text) for p in cell)
+
+
+def _number(text: str) -> str:
+    """Escaped, its negative numbers with a minus in place of a hyphen."""
+    return escape(re.sub(r"(?<![\w.)])-(?=\.?\d)", "−", text))

@@ -207,17 +207,18 @@ class SayPage:
         return head, {one.text: one for one in found}
 
     def open(self, model: object, data: object, opened: object) -> tuple[Any, ...]:
-        """The first visit shows a stored sentence: which model, opened, choice, text, stage, status."""
+        """The first visit shows a stored sentence: which model, opened, choice, stage, status."""
 
         def work() -> tuple[Any, ...]:
             pipeline = self.shelf.get(model, data)
             line = which(str(model or self.shelf.first[0]), pipeline)
             if opened == "yes":
-                return line, *[gr.skip()] * 5
+                return line, *[gr.skip()] * 4
             texts = list(self.stored[1])
-            return line, "yes", gr.update(choices=texts, value=texts[0]), *self.choose(texts[0])
+            _, *shown = self.choose(texts[0])  # the text box holds it already, or what was typed meanwhile
+            return line, "yes", gr.update(choices=texts, value=texts[0]), *shown
 
-        return settled(self.jobs, 6, work, FAILED)
+        return settled(self.jobs, 5, work, FAILED)
 
     def choose(self, text: object) -> tuple[Any, ...]:
         """A stored sentence: the text box, stage, status."""
@@ -308,8 +309,8 @@ def say_tab(page: SayPage, c: Controls) -> None:
         gr.HTML(install_note() if absent else "", visible=absent, elem_id="say-install", elem_classes="report")
         copy = gr.Button("Copy the command", size="sm", visible=absent, elem_id="say-copy")
         text = gr.Textbox(
-            label="Your sentence", info=f"English, at most {MAX_CHARACTERS} characters; best: an opinion.", lines=2,
-            max_length=MAX_CHARACTERS, max_lines=3, elem_id="say-text", interactive=True,
+            STORED[0], label="Your sentence", info=f"English, at most {MAX_CHARACTERS} characters; best: an opinion.",
+            lines=2, max_length=MAX_CHARACTERS, max_lines=3, elem_id="say-text", interactive=True,
         )  # fmt: skip
         stored = gr.Dropdown(
             [], label="Or a stored sentence", info="From the corpus' kind to far from it.", elem_id="say-stored"
@@ -320,7 +321,7 @@ def say_tab(page: SayPage, c: Controls) -> None:
         status = status_line(GREETING, "say-status")
         stage = say_stage()
         opened = gr.Textbox(visible=False)
-    tab.select(page.open, [c.model, c.data, opened], [source, opened, stored, text, stage, status], **LIGHT)
+    tab.select(page.open, [c.model, c.data, opened], [source, opened, stored, stage, status], **LIGHT)
     stored.input(page.choose, stored, [text, stage, status], **LIGHT, trigger_mode="always_last")
     runs = []
     for event in (button.click, text.submit):

@@ -454,6 +454,8 @@ def layout_html(pipeline: RecoveryPipeline, content: bytes) -> str:
         ("length_text, length_audio, length_vision", "(clips,)", "valid frames; else zero rows at the end are padding"),
         ("label", "(clips,)", f"sentiment, {low:g} to {high:g}; optional"),
         ("id, raw_text", "(clips,)", "names and sentences; optional (npz only)"),
+        ("seconds", "(clips,)", "how long a clip is; optional"),
+        ("spans", "(clips, words, 2)", "when each word of raw_text begins and ends, 0 to 1 in its clip; optional"),
     ]  # fmt: skip
     table = Table(
         "How a file is laid out",

@@ -172,8 +172,7 @@
     const width = "right:calc(100% - " + place(to) + ")";
     const nodes = [make("i", null, { class: "axis" }), mark("range", from, width)];
     for (let v = low; v <= high; v++) {
-      const name = v === low ? "negative " : v === high ? "positive " : "";
-      const label = make("span", name && (high - low) ? (v > 0 ? "+" : "") + v : String(v).replace("-", "−"));
+      const label = make("span", (v > 0 ? "+" : "") + String(v).replace("-", "−"));
       label.style.left = place(v);
       nodes.push(mark("tick", v), label);
     }
