@@ -51,7 +51,7 @@ __all__ = ["folder"]
 
 @pytest.fixture
 def page(folder: Path) -> YoursPage:
-    return YoursPage(Shelf({"fake": "fake"}, {"bundled": "bundled"}, FakePipeline), Jobs())
+    return YoursPage(Shelf({"fake": "fake", "other": "other"}, {"bundled": "bundled"}, FakePipeline), Jobs())
 
 
 def sent(folder: Path, samples: np.ndarray, rate: int = sound.RATE, name: str = "mine.wav", **options: object) -> dict:
@@ -107,7 +107,10 @@ def test_a_sentence_is_laid_on_the_last_sound_and_a_face_beside_it(page: YoursPa
     assert whole[1] is None
     assert (whole[5]["missing"], set(whole[5]["readable"])) == (["vision"], {"voice"})
     assert "Language, Voice and Face of 2.0 s" in whole[-1]
-    *_, other = page.record(sent(folder, spoken(1.0)), None, None, *FIRST, whole[6])
+    assert "Another model" in refused(page.show("other", "bundled", whole[3]["value"], ["vision"], whole[6])[-1])
+    *_, again = page.record(None, "A fine film", None, "other", "bundled", whole[6])
+    assert again[5]["readable"] == whole[5]["readable"]
+    *_, other = page.record(sent(folder, spoken(1.0)), None, None, *FIRST, again[6])
     assert other[4]["value"] == ["text", "vision"]  # another sound does not keep the face
     assert list(folder.iterdir()) == []
 
@@ -315,6 +318,7 @@ def test_a_sentence_spoken_into_the_microphone_is_recovered_and_played(
     browser: Browser, server: Server, heard: Path
 ) -> None:
     with opened(browser, server, permissions=["microphone"]) as page:
+        assert page.locator("#your-sound").count() == 0  # its scripts are for who comes here
         to_page(page)
         page.get_by_role("button", name="Record audio").click()
         record = page.locator("#your-sound").get_by_role("button", name="Record", exact=True)
@@ -345,7 +349,7 @@ def test_what_is_not_installed_is_told_and_the_rest_stays(monkeypatch: pytest.Mo
     with gr.Blocks() as demo:
         fields = recorder()
     there = absent != "sound"
-    assert {part.visible for part in (fields.sound, fields.text, fields.take, fields.example)} == {there}
+    assert {part.visible for part in (fields.text, fields.take, fields.example)} == {there}
     notes = "".join(str(block.value) for block in demo.blocks.values() if isinstance(block, gr.HTML))
     assert ("pip install librosa==" in notes) is not there
     assert fields.text.interactive is (absent != "sentence")

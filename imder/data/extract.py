@@ -108,7 +108,7 @@ def extract(
                 f"{NAMES['text']}: a frame a {'word' if knows.laid == 'words' else 'piece'}, as {data.name} has it."
             )
         if one.unseen:
-            said.append(f"{NAMES['text']}: in no training sentence: {', '.join(one.unseen)}.")
+            said.append(f"{NAMES['text']}: nowhere in the corpus: {', '.join(one.unseen)}.")
     farther |= {k: likeness(data, k).farther(features[k]) for k in ("audio", "vision") if k in features}
     said = [unlike(k, farther[k]) for k in MODALITIES if k in farther] + said
     absent = tuple(k for k in MODALITIES if k not in features)
@@ -145,4 +145,4 @@ def unlike(k: str, share: float) -> str:
     text = f"{NAMES[k]}: {what} farther from the training clips than {known} of the test clips are"
     if share < UNLIKE:
         return f"{text}, so of the kind that the model knows."
-    return f"{text}; the model has learned from nothing like it, so take what it recovers as a guess."
+    return f"{text}; the model has learned from nothing like it, so what is recovered from it is a guess."

@@ -20,6 +20,7 @@ from imder.ui.controls import told_examples
 MEASURING = "The recording is being measured; the first time this takes some seconds longer."
 NONE = "There is no recording yet: record or choose a sound first, or try the example."
 EXAMPLE = "This is a synthetic voice of the test set, measured from its sound as yours will be. Press Recover."
+SHOW = "() => ({visible: true, __type__: 'update'})"
 INTRO = f"""<h2>A recording of your own</h2>
 <p>Say a sentence, best an opinion in English, and press <b>Take this recording</b>, then <b>Recover</b>: the model
 imagines the face that goes with your voice. A wav, flac, ogg or mp3 of {SHORTEST:g} to {LONGEST:g} s and at most
@@ -43,7 +44,11 @@ class Fields:
 
 
 def recorder() -> Fields:
-    """Draws the part; where the packages for a sound are not installed, one line says so and nothing can be pressed."""
+    """Draws the part; where the packages for a sound are not installed, one line says so and nothing can be pressed.
+
+    The field of the sound is shown by `SHOW` when the page is selected: it brings 0.6 MB of scripts, which no other
+    visitor has to load.
+    """
     absent, mute = missing_packages(), missing_encoder()
     gr.HTML(INTRO, elem_classes="report")
     if absent:
@@ -51,7 +56,7 @@ def recorder() -> Fields:
     there = absent is None
     sound = gr.Audio(
         sources=["upload", "microphone"], type="filepath", label="Your voice", elem_id="your-sound", buttons=[],
-        waveform_options=gr.WaveformOptions(sample_rate=RATE), visible=there,
+        waveform_options=gr.WaveformOptions(sample_rate=RATE), visible=False,
     )  # fmt: skip
     text = gr.Textbox(
         label="What is said in it (optional)", info=mute or f"English, at most {MAX_CHARACTERS} characters.",

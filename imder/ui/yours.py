@@ -61,7 +61,7 @@ from imder.ui.controls import (
 from imder.ui.jobs import Jobs, Refused
 from imder.ui.messages import Message
 from imder.ui.opening import sample_of
-from imder.ui.recorder import EXAMPLE, MEASURING, NONE, Fields, example_clip, fits, recorder
+from imder.ui.recorder import EXAMPLE, MEASURING, NONE, SHOW, Fields, example_clip, fits, recorder
 from imder.ui.shelf import Shelf
 from imder.ui.stage import stage_component
 from imder.ui.validate import BadInput, Choice, check_drop, default_drop, shown, validate
@@ -196,7 +196,7 @@ class YoursPage:
         def work() -> Iterator[tuple[Any, ...]]:
             pipeline = self.shelf.get(model, data)
             given = checked(pipeline, sound, text, face)
-            before = None if "audio" in given else self.last(model, data, word, needed="vision" not in given)
+            before = None if "audio" in given else self.last(word, needed="vision" not in given)
             yield *fields, *[gr.skip()] * 5, said(MEASURING)
             paths = []
             recording, track = (before.recording, before.face) if before else (None, None)
@@ -237,17 +237,17 @@ class YoursPage:
         except Refused as reason:
             yield *[gr.skip()] * 6, trouble(str(reason))
 
-    def last(self, model: object, data: object, word: object, *, needed: bool) -> Upload | None:
-        """The recording that is shown now; without one BadInput if it is needed."""
+    def last(self, word: object, *, needed: bool) -> Upload | None:
+        """The recording that is shown now, whatever model it was measured for; without one BadInput if it is needed."""
         try:
-            _, upload = self.kept(model, data, word)
+            _, upload = self.uploads.get(word)
         except BadInput:
             upload = None
-        if upload is None or upload.kind != RECORDING:
-            if needed:
-                raise BadInput(NONE)
-            return None
-        return upload
+        if upload is not None and upload.kind == RECORDING:
+            return upload
+        if needed:
+            raise BadInput(NONE)
+        return None
 
     def shown(self, pipeline: RecoveryPipeline, upload: Upload, name: str, word: object, note: str) -> tuple[Any, ...]:
         """An opened file: report, clip, drop, stage, word, status. A file with a fault is explained and not kept."""
@@ -454,6 +454,8 @@ def layout_html(pipeline: RecoveryPipeline, content: bytes) -> str:
         ("length_text, length_audio, length_vision", "(clips,)", "valid frames; else zero rows at the end are padding"),
         ("label", "(clips,)", _labels(pipeline)),
         ("id, raw_text", "(clips,)", "names and sentences; optional (npz only)"),
+        ("seconds", "(clips,)", "how long a clip is; optional"),
+        ("spans", "(clips, words, 2)", "when each word of raw_text begins and ends, 0 to 1 in its clip; optional"),
     ]  # fmt: skip
     table = Table(
         "How a file is laid out",
@@ -511,6 +513,8 @@ def yours_tab(page: YoursPage, controls: Controls) -> None:
         followed = gr.Textbox(visible=False)
         word = gr.State()
     pair, opened = [controls.model, controls.data], [report, clip, drop, stage, word, status]
+    if missing_packages() is None:
+        tab.select(None, None, own.sound, js=SHOW, api_visibility="private")
     tab.select(page.greet, [*pair, followed, word], [layout, followed, *opened], **LIGHT)
     file.upload(page.open, [file, *pair, word], [file, *opened], api_name="open_file", **LIGHT)
     clip.input(page.show, [*pair, clip, drop, word], [stage, status], **LIGHT, trigger_mode="always_last")
