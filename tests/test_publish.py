@@ -540,10 +540,12 @@ def test_the_pages_modules_are_those_that_it_imports():
     assert not any(name.startswith(("imder/publish/", "tests/")) for name in names)
 
 
-def test_the_requirements_are_those_of_the_pages_modules():
+def test_the_requirements_are_those_of_the_pages_modules_and_of_what_visitors_bring():
     lines = page.requirements().splitlines()
     assert {"torch", "gradio", "numpy", "plotly", "safetensors", "huggingface-hub"} <= {x.split("==")[0] for x in lines}
-    assert set(lines) <= {x.partition("#")[0].strip() for x in (ROOT / "requirements.txt").read_text().splitlines()}
+    files = [(ROOT / name).read_text().splitlines() for name in ("requirements.txt", "requirements-extract.txt")]
+    needed, optional = ({x.partition("#")[0].strip() for x in file if x[0] not in "#-"} for file in files)
+    assert optional <= set(lines) <= needed | optional  # a visitor of a Space types and records, too
     assert not any(line.startswith("pytest") for line in lines)
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 APP = "app.py"
 REQUIREMENTS = "requirements.txt"
+#: What a visitor's sound and typed sentence are read with; without it a page works too, so only a Space must have it.
+OPTIONAL = "requirements-extract.txt"
 #: Folders of the checkout that hold data. A module names what it reads there by a constant made from `__file__`.
 DATA = ("assets", "checkpoints")
 
@@ -55,13 +57,13 @@ def page_modules(root: Path = ROOT) -> set[Path]:
 
 
 def requirements(root: Path = ROOT) -> str:
-    """The lines of requirements.txt for what the page's modules import, each with its pinned version."""
+    """What a Space installs, pinned: what the page's modules import, and what reads a visitor's words and voice."""
     outside = {name.split(".")[0] for path in page_modules(root) for name in _imports(path)}
     outside -= set(sys.stdlib_module_names) | {"imder"}
     provided = importlib.metadata.packages_distributions()
     wanted = {_normal(name) for module in outside for name in provided.get(module, [])}
-    lines = (root / REQUIREMENTS).read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if (name := _required(line)) and name in wanted]
+    needed, optional = ((root / name).read_text(encoding="utf-8").splitlines() for name in (REQUIREMENTS, OPTIONAL))
+    kept = [line for line in needed if _required(line) in wanted] + [line for line in optional if _required(line)]
     return "".join(f"{line.partition('#')[0].rstrip()}\n" for line in kept)
 
 
