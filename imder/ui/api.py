@@ -169,7 +169,8 @@ class Api:
             for request in requests:
                 for item in pipeline.stream(request, interval=INTERVAL):
                     if isinstance(item, Recovery):
-                        rows.append(judged(item))
+                        there = [k for k in item.request.available if k not in pipeline.lacks]
+                        rows.append({"available": there} | judged(item))
                         nfe, seconds = nfe + int(item.nfe), seconds + float(item.seconds)
                         complete, truth = item.predictions["complete"], item.predictions["label"]
                     yield {}
@@ -227,7 +228,6 @@ def judged(recovery: Recovery) -> dict[str, Any]:
     """One pattern of `evaluate_clip`."""
     p = recovery.predictions
     return {
-        "available": list(recovery.request.available),
         "recovered": real(p["recovered"]),
         "zero": real(p["zero"]),
         "recovered_error": real(abs(p["recovered"] - p["label"])),

@@ -94,7 +94,7 @@ def write_files(pipeline: RecoveryPipeline, recording: Recording, folder: Path) 
     message = bundle(
         [
             sample_of(pipeline, request),
-            start_message(recording.start, names=names, label_range=label_range),
+            start_message(recording.start, names=names, label_range=label_range, lacks=pipeline.lacks),
             chunk_message(run, recording.shown(), names=names),
             done_message(run, recording.recovery, names=names),
         ],

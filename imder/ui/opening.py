@@ -40,6 +40,7 @@ def sample_of(pipeline: RecoveryPipeline, request: RecoveryRequest) -> Message:
         sound=sound_uri(request.clip.sound) if "audio" in request.available else None,
         label_range=data.label_range,
         synthetic=data.synthetic,
+        lacks=pipeline.lacks,
     )
 
 
@@ -51,7 +52,8 @@ def run_messages(
     for item in pipeline.stream(request, interval=interval):
         if isinstance(item, RecoveryStart):
             run = item.run_id
-            yield item, start_message(item, names=names, label_range=pipeline.data.label_range)
+            label_range, lacks = pipeline.data.label_range, pipeline.lacks
+            yield item, start_message(item, names=names, label_range=label_range, lacks=lacks)
         elif isinstance(item, Recovery):
             yield item, done_message(run, item, names=names)
         else:
