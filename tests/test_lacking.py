@@ -369,8 +369,11 @@ def test_the_page_in_a_browser(home, browser: Browser):
         box(page, "Face").click()
         box(page, "Voice").click()
         expect(page.locator("#status")).to_contain_text("Voice dropped.")
+        expect(page.locator("#stage [data-ref=chips] li").first).to_contain_text("not in these data")
+        expect(page.locator("#stage [data-ref=goneText]")).to_have_text("These data have no language")
         page.click("#recover")
         wait(page, "d.done === 'true'")
+        expect(page.locator("#stage [data-ref=runMeta]")).to_contain_text("Voice recovered from Face ·")
         no_barrier(page)
         # to the bundled model, which fits its own data alone, and those have all three
         page.get_by_role("button", name="Model and data").click()

@@ -183,7 +183,8 @@ class Api:
             for request in requests:
                 for item in pipeline.stream(request, interval=INTERVAL):
                     if isinstance(item, Recovery):
-                        rows.append(judged(item))
+                        there = [k for k in item.request.available if k not in pipeline.lacks]
+                        rows.append({"available": there} | judged(item))
                         nfe, seconds = nfe + int(item.nfe), seconds + float(item.seconds)
                         complete, truth = item.predictions["complete"], item.predictions["label"]
                     yield {}
@@ -249,7 +250,6 @@ def judged(recovery: Recovery) -> dict[str, Any]:
     p, classes = recovery.predictions, recovery.classes
     recovered, zero = (_judged(name, p[name], p["label"], classes) for name in ("recovered", "zero"))
     return {
-        "available": list(recovery.request.available),
         **recovered,
         **zero,
         **({} if classes else {"interval": [real(v) for v in recovery.interval]}),

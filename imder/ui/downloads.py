@@ -94,7 +94,10 @@ def write_files(pipeline: RecoveryPipeline, recording: Recording, folder: Path) 
     message = bundle(
         [
             sample_of(pipeline, request),
-            start_message(recording.start, names=names, label_range=label_range, label_name=pipeline.data.label_name),
+            start_message(
+                recording.start, names=names, label_range=label_range, label_name=pipeline.data.label_name,
+                lacks=pipeline.lacks,
+            ),  # fmt: skip
             chunk_message(run, recording.shown(), names=names),
             done_message(run, recording.recovery, names=names),
         ],

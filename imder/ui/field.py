@@ -207,7 +207,8 @@ def finished(request: FieldRequest, end: FieldEnd) -> str:
 def source_line(pipeline: RecoveryPipeline, model: str, request: Any) -> str:
     """Which clip, data and model the learned field belongs to, and how to choose others."""
     data, text = pipeline.data, request.clip.text or request.clip.id
-    kept, gone = (" and ".join(NAMES[k] for k in keys) for keys in (request.available, request.missing))
+    there = [k for k in request.available if k not in pipeline.lacks]
+    kept, gone = (" and ".join(NAMES[k] for k in keys) for keys in (there, request.missing))
     kind = "synthetic" if data.synthetic else "recorded"
     return (
         f"<p>Model <b>{escape(model)}</b> on <b>{escape(data.title)}</b> ({kind}). Clip: “{escape(text)}” Observed: "

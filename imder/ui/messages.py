@@ -168,16 +168,20 @@ def sample_message(
     label_name: str = "",
     classes: Sequence[str] = (),
     synthetic: bool = False,
+    lacks: Sequence[str] = (),
 ) -> Message:
-    """The clip with what is dropped left out; `sound` is a URI, `names` the feature names per modality."""
-    have = ordered(available)
+    """The clip with what is dropped left out; `sound` is a URI, `names` the feature names per modality.
+
+    lacks: what the data have nothing of, which is neither available nor missing.
+    """
+    have = tuple(k for k in ordered(available) if k not in lacks)
     return {
         "kind": "sample",
         "clip": clip.id,
         "title": title or clip.id,
         "synthetic": bool(synthetic),
         "available": list(have),
-        "missing": [k for k in MODALITIES if k not in have],
+        "missing": [k for k in MODALITIES if k not in have and k not in lacks],
         "label": number(clip.label),
         "label_range": [float(v) for v in label_range],
         "seconds": None if clip.seconds is None else number(clip.seconds),
@@ -201,6 +205,7 @@ def start_message(
     title: str = "",
     label_range: Sequence[float] = (-3.0, 3.0),
     label_name: str = "",
+    lacks: Sequence[str] = (),
 ) -> Message:
     """What is known before the first step. Here the truth travels, for comparison only."""
     channels, frames = start.latent or next(iter(start.truth.values())).shape
@@ -209,7 +214,7 @@ def start_message(
         "run": start.run_id,
         "clip": start.clip.id,
         "title": title or start.clip.id,
-        "available": list(start.available),
+        "available": [k for k in start.available if k not in lacks],
         "missing": list(start.missing),
         "sampler": start.sampler,
         "steps": int(start.steps),

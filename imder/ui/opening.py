@@ -42,6 +42,7 @@ def sample_of(pipeline: RecoveryPipeline, request: RecoveryRequest) -> Message:
         label_name=data.label_name,
         classes=data.label_classes,
         synthetic=data.synthetic,
+        lacks=pipeline.lacks,
     )
 
 
@@ -54,7 +55,8 @@ def run_messages(
     for item in pipeline.stream(request, interval=interval):
         if isinstance(item, RecoveryStart):
             run = item.run_id
-            yield item, start_message(item, names=names, label_range=data.label_range, label_name=data.label_name)
+            about = {"label_range": data.label_range, "label_name": data.label_name, "lacks": pipeline.lacks}
+            yield item, start_message(item, names=names, **about)
         elif isinstance(item, Recovery):
             yield item, done_message(run, item, names=names)
         else:
