@@ -15,8 +15,8 @@ from imder.modality import NAMES
 from imder.pipeline import Recovery, RecoveryPipeline, RecoveryStart
 from imder.ui.controls import BEGIN, COPY, INTERVAL, MODEL, Controls, can_stop, good, said, status_line, trouble
 from imder.ui.jobs import Jobs, Refused
-from imder.ui.messages import bundle, chunk_message, done_message, start_message
-from imder.ui.opening import sample_of
+from imder.ui.messages import bundle, chunk_message, done_message
+from imder.ui.opening import sample_of, start_of
 from imder.ui.shelf import Shelf
 from imder.ui.stage import HERE, player_page
 from imder.ui.validate import validate_choice
@@ -90,14 +90,11 @@ def write_files(pipeline: RecoveryPipeline, recording: Recording, folder: Path) 
     request, names = recording.recovery.request, pipeline.data.feature_names
     stem = f"imder {request.clip.id} {' '.join(request.missing)} seed {request.seed}"
     stem = re.sub(r"[^A-Za-z0-9]+", "-", stem)[:80]
-    run, label_range = recording.start.run_id, pipeline.data.label_range
+    run = recording.start.run_id
     message = bundle(
         [
             sample_of(pipeline, request),
-            start_message(
-                recording.start, names=names, label_range=label_range, label_name=pipeline.data.label_name,
-                lacks=pipeline.lacks,
-            ),  # fmt: skip
+            start_of(pipeline, recording.start),
             chunk_message(run, recording.shown(), names=names),
             done_message(run, recording.recovery, names=names),
         ],

@@ -46,17 +46,27 @@ def sample_of(pipeline: RecoveryPipeline, request: RecoveryRequest) -> Message:
     )
 
 
+def start_of(pipeline: RecoveryPipeline, start: RecoveryStart) -> Message:
+    """The message of a run that begins."""
+    data = pipeline.data
+    return start_message(
+        start,
+        names=data.feature_names,
+        label_range=data.label_range,
+        label_name=data.label_name,
+        lacks=pipeline.lacks,
+    )
+
+
 def run_messages(
     pipeline: RecoveryPipeline, request: RecoveryRequest, interval: float
 ) -> Iterator[tuple[Any, Message]]:
     """A recovery as (what the pipeline yielded, the stage's message of it)."""
-    data, run = pipeline.data, ""
-    names = data.feature_names
+    names, run = pipeline.data.feature_names, ""
     for item in pipeline.stream(request, interval=interval):
         if isinstance(item, RecoveryStart):
             run = item.run_id
-            about = {"label_range": data.label_range, "label_name": data.label_name, "lacks": pipeline.lacks}
-            yield item, start_message(item, names=names, **about)
+            yield item, start_of(pipeline, item)
         elif isinstance(item, Recovery):
             yield item, done_message(run, item, names=names)
         else:
