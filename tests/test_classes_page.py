@@ -132,7 +132,7 @@ def test_messages_of_a_sentiment_are_as_they_were():
 def test_a_finished_run_names_the_likeliest_class(pipeline: RecoveryPipeline):
     clip = pipeline.data.clip(FIRST)
     text = finished(pipeline(RecoveryRequest(clip, ("text", "audio"), draws=3)))
-    share = r"(calm|<b>happy</b>|sad) \d+ %"
+    share = r"(calm|<b>happy</b>|sad) \d+\s%"
     assert re.search(
         rf"recovered {share} \(likeliest in [1-3] of 3 draws\), complete {share}, zero-filled {share};", text
     )
@@ -427,6 +427,7 @@ def test_every_page_opens_with_a_run_of_classes(browser: Browser, server: Server
         expect(card).to_contain_text(re.compile(r"Predicted .* \d+\s%, the true class"))
         expect(page.locator("#players .key")).to_contain_text("probability of the true class")
         assert not page.locator("#players [data-of=sentiment]").first.is_visible()
+        page.wait_for_selector("#compare-figure-0 .main-svg")
         no_barrier(page)
         tab(page, "Benchmark")
         page.locator("#live-methods").get_by_label("ridge").uncheck()
