@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import re
 import shutil
@@ -28,7 +29,7 @@ from imder.training import tune as tuning
 from imder.training.checkpoint import Checkpoints
 from imder.training.loop import Interrupted, Job, Reporter, fit
 from imder.training.stages import Bench
-from imder.training.tune import Texts, TuneConfig, probe, tune
+from imder.training.tune import Texts, TuneBench, TuneConfig, probe, tune
 
 pytest.importorskip("transformers", reason="transformers is in requirements-extract.txt")
 SCORES = {"one": 1.0, "two": -1.0, "three": 0.5, "four": -0.5, "says": 0.0, "naive": 0.0}
@@ -213,6 +214,21 @@ def test_the_text_that_it_learns_on_is_that_of_the_set(tmp_path, encoder, unalig
     features, valid, _ = bench.features["train"].rows(rows)
     live = bench.standardiser.forward("text", texts.features(encoder.model, rows, valid.shape[1])) * valid[..., None]
     np.testing.assert_allclose(live.detach(), features["text"], atol=1e-4)
+
+
+def test_a_channel_that_never_moves_takes_no_gradient(data, encoder, tmp_path):
+    model = copy.deepcopy(encoder.model)
+    norm = model.encoder.layer[-1].output.LayerNorm
+    with torch.no_grad():
+        norm.weight[3], norm.bias[3] = 1e-8, 1e-3
+    still = replace(encoder, model=model)
+    made, _ = encode(data, still, tmp_path / "base", cache=tmp_path / "cache")
+    bench = TuneBench(made, SHORT, {}, tmp_path, still)
+    assert bench.standardiser.std["text"][3] == 1
+    bert, rows = bench.bert().requires_grad_(True), torch.arange(8)
+    bench.standardiser.forward("text", bench.texts["train"].features(bert, rows, 5)).square().mean().backward()
+    gradient = bert.encoder.layer[-1].output.LayerNorm.weight.grad.abs()
+    assert gradient[3] < gradient.median()
 
 
 def test_classes_are_learnt_too(tmp_path, encoder):
