@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import re
 import shutil
@@ -28,7 +29,7 @@ from imder.training import tune as tuning
 from imder.training.checkpoint import Checkpoints
 from imder.training.loop import Interrupted, Job, Reporter, fit
 from imder.training.stages import Bench
-from imder.training.tune import Texts, TuneConfig, probe, tune
+from imder.training.tune import Texts, TuneBench, TuneConfig, probe, tune
 
 pytest.importorskip("transformers", reason="transformers is in requirements-extract.txt")
 SCORES = {"one": 1.0, "two": -1.0, "three": 0.5, "four": -0.5, "says": 0.0, "naive": 0.0}
@@ -215,6 +216,21 @@ def test_the_text_that_it_learns_on_is_that_of_the_set(tmp_path, encoder, unalig
     np.testing.assert_allclose(live.detach(), features["text"], atol=1e-4)
 
 
+def test_a_channel_that_never_moves_takes_no_gradient(data, encoder, tmp_path):
+    model = copy.deepcopy(encoder.model)
+    norm = model.encoder.layer[-1].output.LayerNorm
+    with torch.no_grad():
+        norm.weight[3], norm.bias[3] = 1e-8, 1e-3
+    still = replace(encoder, model=model)
+    made, _ = encode(data, still, tmp_path / "base", cache=tmp_path / "cache")
+    bench = TuneBench(made, SHORT, {}, tmp_path, still)
+    assert bench.standardiser.std["text"][3] == 1
+    bert, rows = bench.bert().requires_grad_(True), torch.arange(8)
+    bench.standardiser.forward("text", bench.texts["train"].features(bert, rows, 5)).square().mean().backward()
+    gradient = bert.encoder.layer[-1].output.LayerNorm.weight.grad.abs()
+    assert gradient[3] < gradient.median()
+
+
 def test_classes_are_learnt_too(tmp_path, encoder):
     label = {"name": "emotion", "range": [0, 2], "classes": ["bad", "even", "good"]}
     data = make_set(tmp_path / "set", label=label)
@@ -293,7 +309,7 @@ def test_the_command_tells_what_it_reached(data, tmp_path, capsys):
         main([*words, "--cache", str(tmp_path / "cache"), "--epochs", "1", "--head-epochs", "2", "--limit", "12"]) == 0
     )
     said = capsys.readouterr().out
-    assert re.search(r"validation MAE \d\.\d{3} with the encoder as it is, \d\.\d{3} tuned", said)
+    assert re.search(r"validation MAE \d\.\d{3} with the encoder as it is(, \d\.\d{3} tuned|; no epoch)", said)
     assert "before" in said.splitlines()[-1]
     log = json.loads((tmp_path / "out" / "encoder" / "tuning.json").read_text())
     assert log["command"] == "python -m imder tune set --encoder bert --out out --limit 12 --head-epochs 2 --epochs 1"

@@ -49,10 +49,10 @@ def main(args: argparse.Namespace) -> int:
     print(summary(made))
     name = next(iter(log["valid"]["head"]))
     told = f"validation {TITLES[name]} {log['valid']['head'][name]:.3f} with the encoder as it is"
-    if "tune" in log["valid"]:
+    if log["epoch"].get("tune"):
         told += f", {log['valid']['tune'][name]:.3f} tuned (epoch {log['epoch']['tune']})"
-        if not log["epoch"]["tune"]:
-            told += "; no epoch was better, so the encoder stays as it was"
+    elif "tune" in log["epoch"]:
+        told += "; no epoch of tuning was better, so the encoder stays as it was"
     print(told)
     before, after = (", ".join(f"{k} {v:.3f}" for k, v in log["probe"][when].items()) for when in ("before", "after"))
     print(f"a linear reader of the text alone on the validation split: {before} before, {after} after")
