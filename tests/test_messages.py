@@ -21,7 +21,7 @@ def floats(text: str) -> np.ndarray:
 
 
 def unpack_maps(packed: dict) -> np.ndarray:
-    """As stage.js does it: (C, values a map)."""
+    """As base.js of the stage does it: (C, values a map)."""
     scale, half = floats(packed["scale"]), 2 ** (packed["bits"] - 1) - 1
     if packed["bits"] == 8:
         levels = np.frombuffer(base64.b64decode(packed["data"]), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""What the pipeline yields, as messages for the stage (`imder/ui/stage/stage.js`).
+"""What the pipeline yields, as messages for the stage (`imder/ui/stage/`).
 
 A message is a JSON-able dict with a `kind`:
 

@@ -17,6 +17,10 @@ from typing import Any
 import gradio as gr
 
 HERE = Path(__file__).parent
+#: The scripts of one scope in their order: each uses what those before it declare, functions also of those after it.
+SCRIPTS = (
+    "face.js", "classes.js", "base.js", "state.js", "words.js", "sample.js", "maps.js", "curves.js", "stage.js",
+)  # fmt: skip
 
 
 def joined(*names: str, folder: Path = HERE) -> str:
@@ -26,12 +30,12 @@ def joined(*names: str, folder: Path = HERE) -> str:
 
 def parts(name: str = "stage") -> dict[str, str]:
     """html, css and js of a stage whose element has the id `name`."""
-    files = (("stage.html",), ("face.css", "stage.css"), ("face.js", "classes.js", "stage.js"))
-    html, css, js = (joined(*names) for names in files)
+    html, css, js = joined("stage.html"), joined("face.css", "stage.css"), joined(*SCRIPTS)
+    js = js.replace('querySelector("#stage")', f'querySelector("#{name}")', 1)
     return {
         "html": html.replace('id="stage"', f'id="{name}"', 1),
         "css": css.replace("#stage", f"#{name}"),
-        "js": js.replace('querySelector("#stage")', f'querySelector("#{name}")', 1),
+        "js": f'(() => {{\n"use strict";\n{js}\n}})();\n',
     }
 
 
