@@ -262,8 +262,8 @@ def head(bench: TuneBench, which: str, report: Reporter) -> tuple[dict[str, Tens
     """E_k and T_k on the features of the encoder as it is."""
     config, train, network = bench.config, bench.features["train"], bench.model()
     generator = torch.Generator().manual_seed(noise_seed(config.seed, "tune", "rotation"))
-    for k, conv in network.encoders.items():
-        start_encoder(conv, train.values[k][train.valid], generator)
+    for k in bench.there:
+        start_encoder(network.encoders[k], train.values[k], train.valid, generator)
 
     def output(split: str, rows: Tensor) -> tuple[Tensor, Tensor]:
         features, valid, label = bench.features[split].rows(rows)
@@ -326,7 +326,7 @@ def probe(data: FeatureSet) -> dict[str, float]:
     """What a linear reader of the text's mean over frames, fitted on the training clips, reaches on validation ones."""
     x, y = {}, {}
     for split in ("train", "valid"):
-        clips = data.complete(split)
+        clips = data.complete(split, data.lacks)
         x[split] = np.stack([clip.features["text"].mean(axis=0, dtype=np.float64) for clip in clips])
         y[split] = np.array([clip.label for clip in clips])
     mean, std = x["train"].mean(axis=0), x["train"].std(axis=0)
