@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 #: Low to high. What reads and writes repositories of the Hub (fetch, commit) is below the folders that come from there
 #: and go there: a data set's, and a run's (hub), which is below training, which writes one, and evaluation.
-ORDER = """modality fetch commit card sde trajectory samplers data model baselines hub evaluation training
+ORDER = """modality fetch commit card sde trajectory samplers data model baselines run_card hub evaluation training
            voice interpret pipeline export say compare bench field plots report publish ui __init__ __main__ app"""
 LAYERS = ORDER.split()
 FILES = [ROOT / "app.py", *sorted((ROOT / "imder").rglob("*.py"))]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -24,11 +23,11 @@ from safetensors.numpy import save
 from imder import fetch
 from imder.data import remote
 from imder.data.clip import Clip, Word
+from imder.data.records import FORMAT, check_record, encoder_of, field_of, label_range_of, read_header, read_json
 from imder.data.tensors import IndexedRows, Rows, open_tensors, to_tensors
 from imder.data.tokens import read_tokens
-from imder.modality import MODALITIES, ordered
+from imder.modality import MODALITIES
 
-FORMAT = "imder-features/1"
 SPLITS = ("train", "valid", "test")
 BUNDLED = Path(__file__).parents[2] / "assets" / "corpus"
 STORAGE = ("float32", "float16", "uint8")
@@ -148,7 +147,7 @@ def _check_target(target: Path) -> None:
         raise ValueError(f"{target}: holds {foreign[0]!r}, which is no part of a feature set; nothing was overwritten")
     if any(target.iterdir()):
         try:
-            _read_header(target)
+            read_header(target)
         except ValueError:
             raise ValueError(f"{target}: is not empty and no feature set; nothing was overwritten") from None
 
@@ -235,18 +234,18 @@ class FeatureSet:
         self.folder = folder
         self.repository: str | None = None  # owner/name@commit of one that came from the Hub
         self.notice: str | None = None  # one line if it is not what was asked for
-        info = _read_header(folder)
+        info = read_header(folder)
         where = f"{folder / 'data.json'}"
-        self.name: str = _field(info, "name", str, where)
-        self.title: str = _field(info, "title", str, where)
-        self.synthetic: bool = _field(info, "synthetic", bool, where)
-        self.note: str = _field(info, "note", str, where)
-        label = _field(info, "label", dict, where)
-        self.label_name: str = _field(label, "name", str, f"{where}: label")
-        self.label_range = _label_range(label, where)
+        self.name: str = field_of(info, "name", str, where)
+        self.title: str = field_of(info, "title", str, where)
+        self.synthetic: bool = field_of(info, "synthetic", bool, where)
+        self.note: str = field_of(info, "note", str, where)
+        label = field_of(info, "label", dict, where)
+        self.label_name: str = field_of(label, "name", str, f"{where}: label")
+        self.label_range = label_range_of(label, where)
         self.label_classes: tuple[str, ...] = tuple(label.get("classes", ()))  # empty for a regression label
 
-        records = _field(info, "splits", dict, where)
+        records = field_of(info, "splits", dict, where)
         for split in records:
             if split not in SPLITS:
                 raise ValueError(f"{where}: split {split!r} is not known; allowed: {', '.join(SPLITS)}")
@@ -257,7 +256,7 @@ class FeatureSet:
         self._splits: dict[str, SplitClips] = {}
         self._places: dict[str, tuple[str, int]] = {}
         for split in self.splits:
-            rows = _field(records, split, list, f"{where}: splits")
+            rows = field_of(records, split, list, f"{where}: splits")
             part = SplitClips(folder, split, rows, self.label_range, sounds)
             for i, record in enumerate(part.records):
                 if record["id"] in self._places:
@@ -274,15 +273,15 @@ class FeatureSet:
                         f"{folder / split}.safetensors: {k} has width {part.widths[k]}, "
                         f"{self.splits[0]} has {self.feature_dims[k]}"
                     )
-        names = _field(info, "feature_names", dict, where)
+        names = field_of(info, "feature_names", dict, where)
         self.feature_names: dict[str, tuple[str, ...]] = {}
         for k in MODALITIES:
-            self.feature_names[k] = tuple(_field(names, k, list, f"{where}: feature_names"))
+            self.feature_names[k] = tuple(field_of(names, k, list, f"{where}: feature_names"))
             if len(self.feature_names[k]) != self.feature_dims[k]:
                 raise ValueError(
                     f"{where}: {len(self.feature_names[k])} feature_names of {k}, its width is {self.feature_dims[k]}"
                 )
-        self.encoder = _encoder(info, where)  # which one made the text, where it is known
+        self.encoder = encoder_of(info, where)  # which one made the text, where it is known
         self._tokens = read_tokens(folder, {split: len(part) for split, part in self._splits.items()})
         self.vocabulary = self._read_vocabulary()
         self.redraw_ids: list[str] = list(info.get("redraws", ()))
@@ -367,7 +366,7 @@ class FeatureSet:
         path = self.folder / "vocabulary.json"
         if not path.exists():
             return None
-        words = _read_json(path)
+        words = read_json(path)
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise ValueError(f"{path}: expected a list of words")
         path = path.with_suffix(".safetensors")
@@ -408,7 +407,7 @@ class SplitClips(Sequence[Clip]):
         if not records:
             raise ValueError(f"{where}: no clips; leave out a split that has none")
         self.records: list[dict[str, Any]] = [
-            _check_record(record, f"{where}[{i}]", label_range) for i, record in enumerate(records)
+            check_record(record, f"{where}[{i}]", label_range) for i, record in enumerate(records)
         ]
         path = folder / f"{split}.safetensors"
         handle = open_tensors(path)
@@ -519,118 +518,3 @@ class SomeClips(Sequence[Clip]):
     def __iter__(self) -> Iterator[Clip]:
         for first in range(0, len(self), _CLIPS_A_READ):
             yield from self[first : first + _CLIPS_A_READ]
-
-
-def _read_json(path: Path) -> Any:
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{path}: {constant} is not JSON; only finite numbers are allowed")
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; a data set is a folder with a data.json") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from None
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-    except RecursionError:
-        raise ValueError(f"{path}: nested too deeply") from None
-
-
-def _read_header(folder: Path) -> dict[str, Any]:
-    """data.json as a dict of our format, its fields not yet checked."""
-    if folder.is_file():
-        raise ValueError(f"{folder}: is a file, a data set is a folder; `python -m imder data convert` makes one")
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; a data set is a folder with a data.json, or 'bundled'")
-    info = _read_json(folder / "data.json")
-    found = info.get("format") if isinstance(info, dict) else None
-    if found != FORMAT:
-        raise ValueError(f"{folder / 'data.json'}: format is {found!r}; expected {FORMAT!r}")
-    return info
-
-
-def _field(record: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
-    """record[key] of that type; a bool is no number."""
-    if not isinstance(record, dict) or key not in record:
-        raise ValueError(f"{where}: {key!r} is missing")
-    value = record[key]
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        names = " or ".join("null" if allowed is type(None) else allowed.__name__ for allowed in kinds)
-        raise ValueError(f"{where}: {key!r} is {str(value)[:40]!r}; expected {names}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{where}: {key!r} is {value}; expected a finite number")
-    return value
-
-
-def _label_range(label: dict[str, Any], where: str) -> tuple[float, float]:
-    bounds = _field(label, "range", list, f"{where}: label")
-    if (
-        len(bounds) != 2
-        or not all(type(b) in (int, float) and math.isfinite(b) for b in bounds)
-        or bounds[0] >= bounds[1]
-    ):
-        raise ValueError(f"{where}: label range is {bounds}; expected [low, high]")
-    classes = label.get("classes", [])
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise ValueError(f"{where}: label classes are {str(classes)[:40]}; expected a list of names")
-    if classes and (bounds != [0, len(classes) - 1] or len(set(classes)) < len(classes) or not all(classes)):
-        raise ValueError(
-            f"{where}: label range is {bounds} with {len(classes)} classes; expected [0, {len(classes) - 1}] and names "
-            "that differ"
-        )
-    return float(bounds[0]), float(bounds[1])
-
-
-def _encoder(info: dict[str, Any], where: str) -> dict[str, Any] | None:
-    """Name and fingerprint of the encoder of the text, and on what it was tuned."""
-    if "encoder" not in info:
-        return None
-    made = _field(info, "encoder", dict, where)
-    for key in ("name", "fingerprint"):
-        _field(made, key, str, f"{where}: encoder")
-    if not re.fullmatch(r"[0-9a-f]{16}", made["fingerprint"]):
-        raise ValueError(f"{where}: the encoder's fingerprint is {made['fingerprint'][:40]!r}; 16 hex digits are one")
-    if made.get("frames", "ids") not in ("ids", "timed", "words", "pieces"):
-        raise ValueError(
-            f"{where}: the encoder's frames are {str(made['frames'])[:40]!r}; ids, timed, words, pieces are"
-        )
-    if "tuned" in made:
-        _field(made, "tuned", dict, f"{where}: encoder")
-    return made
-
-
-def _check_record(record: Any, where: str, label_range: tuple[float, float]) -> dict[str, Any]:
-    if not _field(record, "id", str, where):
-        raise ValueError(f"{where}: the id is empty")
-    for key, kind in (("video", str), ("index", int), ("text", str), ("label", (int, float))):
-        _field(record, key, kind, where)
-    if not label_range[0] <= record["label"] <= label_range[1]:
-        raise ValueError(f"{where}: label {record['label']} is outside {list(label_range)}")
-    lengths = _field(record, "lengths", dict, where)
-    for k in MODALITIES:
-        if _field(lengths, k, int, f"{where}: lengths") < 1:
-            raise ValueError(f"{where}: length of {k} is {lengths[k]}; at least one frame is needed")
-    for word in _field(record, "words", list, where):
-        if not (
-            isinstance(word, list)
-            and len(word) == 3
-            and isinstance(word[0], str)
-            and all(type(edge) in (int, float) for edge in word[1:])
-            and 0 <= word[1] <= word[2] <= 1
-        ):
-            raise ValueError(f"{where}: word {str(word)[:60]} is not [text, start, end] with 0 <= start <= end <= 1")
-    _field(record, "seconds", (int, float, type(None)), where)
-    absent = record.get("absent", [])
-    if (
-        not isinstance(absent, list)
-        or ordered(absent, what=f"{where}: absent") != tuple(absent)
-        or len(absent) == len(MODALITIES)
-    ):
-        raise ValueError(f"{where}: absent is {str(absent)[:60]}; one or two of {', '.join(MODALITIES)} in order are")
-    for key in _field(record, "extra", dict, where):
-        _field(record["extra"], key, (int, float, str), f"{where}: extra")
-    return record

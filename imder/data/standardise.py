@@ -14,7 +14,8 @@ from imder.modality import MODALITIES
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
-#: A feature whose deviation is below this share of its mean is constant: it becomes 0, not amplified rounding.
+#: A feature whose deviation is below this share of its mean, or of the modality's median deviation, is constant: it
+#: becomes 0, not amplified rounding. (A channel of all-MiniLM-L6-v2 deviates by 7e-9, the others by 0.4.)
 _CONSTANT = 1e-6
 
 
@@ -66,7 +67,8 @@ class Standardiser:
                 count[k] = 1
         std = {k: np.sqrt(squares[k] / count[k]) for k in MODALITIES}
         for k in MODALITIES:
-            std[k] = np.where(std[k] > _CONSTANT * (np.abs(mean[k]) + _CONSTANT), std[k], 1)
+            least = _CONSTANT * (np.abs(mean[k]) + max(_CONSTANT, float(np.median(std[k]))))
+            std[k] = np.where(std[k] > least, std[k], 1)
         return cls(
             {k: mean[k].astype(np.float32) for k in MODALITIES}, {k: std[k].astype(np.float32) for k in MODALITIES}
         )

@@ -14,6 +14,7 @@ from imder.card import MADE, Head, join_card, split_card, table
 from imder.data.dataset import BUNDLED, FeatureSet
 from imder.modality import MODALITIES, NAMES, SYMBOLS, names_of
 from imder.publish.figures import METRICS, Figures, whole
+from imder.run_card import run_card
 
 #: After the pipeline of a run that predicts classes: one recovery, and what it predicts.
 _CLASSES_SHOWN = """
@@ -26,9 +27,9 @@ _LEGEND = ", ".join(f"{SYMBOLS[k]} {NAMES[k].lower()}" for k in MODALITIES)
 def model_card(run: hub.Run, repo_id: str, figures: Sequence[Figures]) -> str:
     """README.md of the repository: the run's own card under a complete head, then use, figures and limits."""
     path = run.folder / hub.CARD
-    text = path.read_text(encoding="utf-8") if path.is_file() else hub.model_card(run.info)
+    text = path.read_text(encoding="utf-8") if path.is_file() else run_card(run.info, run.kind)
     head, body = split_card(text, path)
-    standard, _ = split_card(hub.model_card(run.info), path)
+    standard, _ = split_card(run_card(run.info, run.kind), path)
     tags = list(dict.fromkeys([*_listed(head.get("tags")), *standard["tags"]]))
     if run.info["data"]["synthetic"]:
         tags = list(dict.fromkeys([*tags, "synthetic-data"]))

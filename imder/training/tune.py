@@ -203,8 +203,7 @@ class TuneBench(Bench):
     def standardiser(self) -> Standardiser:
         """Fitted on the training clips; a channel of text that hardly moves is not blown up.
 
-        A trained BERT can have one (all-MiniLM-L6-v2 has: deviation 7e-9, the others' median 0.4). Divided by its
-        deviation it would take nearly all of the gradient, and one update would ruin the encoder.
+        Divided by its deviation it would take nearly all of the gradient, and one update would ruin the encoder.
         """
         made = Standardiser.fit(self.clips["train"])
         std = made.std["text"]
