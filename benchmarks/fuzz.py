@@ -41,11 +41,12 @@ from field_files import Sizes, iemocap, misa, mmsa, mult, truth
 from safetensors.numpy import save
 
 from imder.data import pickles
+from imder.data.checks import Expected
 from imder.data.convert import convert, survey
 from imder.data.export import Blocks, write_pickle
 from imder.data.layouts import read_source
 from imder.data.standardise import Standardiser
-from imder.data.upload import Expected, npz_bytes, open_upload
+from imder.data.upload import npz_bytes, open_upload
 
 LIMIT = 20.0  # seconds for one mutant
 MEMORY = 2 << 30  # bytes of private memory that the child may have

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from imder import fetch, hub
 from imder.data import FeatureSet
+from imder.data.checks import Expected
 from imder.data.clip import Clip, collate
-from imder.data.upload import Expected
 from imder.interpret import Prediction, nearest_words
 from imder.modality import NAMES, check_pattern, missing, names_of
 from imder.model import ModelConfig

@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import anyio.from_thread
 import numpy as np
 
+from imder.data.checks import Expected
 from imder.data.clip import Clip, Word
 from imder.data.dataset import BUNDLED
 from imder.data.standardise import Standardiser
-from imder.data.upload import Expected
 from imder.field import (
     Arrows,
     FieldEnd,

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from imder.data import upload
+from imder.data.checks import Upload, sentence
 from imder.data.clip import Clip
 from imder.data.dataset import FeatureSet, write_feature_set
-from imder.data.upload import Upload, clip_from_rows, npz_bytes, open_upload, sentence, template
+from imder.data.upload import clip_from_rows, npz_bytes, open_upload, template
 from imder.modality import MODALITIES
 from imder.pipeline import RecoveryPipeline, RecoveryRequest
 

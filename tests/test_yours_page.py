@@ -20,8 +20,9 @@ from test_browser import NARROW, WIDE, advanced, no_barrier, opened
 from test_pages import JUNK, refused
 from test_upload import CLIPS, EXPECTED, arrays_of
 
+from imder.data.checks import Upload
 from imder.data.recording import MAX_SOUND
-from imder.data.upload import Upload, npz_bytes, open_upload, template
+from imder.data.upload import npz_bytes, open_upload, template
 from imder.ui.jobs import Jobs
 from imder.ui.shelf import Shelf
 from imder.ui.validate import BadInput

@@ -21,26 +21,14 @@ from typing import Any
 
 import gradio as gr
 
+from imder.data.checks import CONVERT, FAR, MAX_CLIPS, TRAIN, ModalityCheck, Upload, sentence
 from imder.data.extract import check_features, extract
 from imder.data.label import label_text
 from imder.data.openface import Face, read_face
 from imder.data.recording import Recording, open_recording
 from imder.data.sentence import missing_encoder, tidy
 from imder.data.sound import missing_packages
-from imder.data.upload import (
-    CONVERT,
-    FAR,
-    MAX_CLIPS,
-    MAX_FILE,
-    RECORDING,
-    TRAIN,
-    ModalityCheck,
-    Upload,
-    from_recording,
-    open_upload,
-    sentence,
-    template,
-)
+from imder.data.upload import MAX_FILE, RECORDING, from_recording, open_upload, template
 from imder.modality import MODALITIES, NAMES
 from imder.pipeline import RecoveryPipeline, RecoveryRequest
 from imder.report.blocks import DASH, Table, plain
