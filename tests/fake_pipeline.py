@@ -106,6 +106,7 @@ class FakeSplit(list[Clip]):
                 "video": clip.video,
                 "words": [[word.text, word.start, word.end] for word in clip.words],
                 "seconds": clip.seconds,
+                "lengths": clip.lengths,
             }
             for clip in self
         ]
@@ -118,7 +119,7 @@ class FakeData:
     label_name, label_range, label_classes = "sentiment", (-3.0, 3.0), ()
     feature_names = FEATURE_NAMES
     splits = ("test",)
-    fingerprint = "0123456789abcdef"
+    fingerprint, encoder = "0123456789abcdef", None
     feature_dims: ClassVar = {k: len(names) for k, names in FEATURE_NAMES.items()}
     folder = BUNDLED  # whose projection of the language encoder serves typed sentences
 

@@ -108,6 +108,11 @@ class AnalyticBench(Bench):
         super().__init__(None, config, plan.model, folder / f"{corpus.name}-{preset}")
         self.corpus, self.plan = corpus, plan
 
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """None: a corpus has all three."""
+        return ()
+
     @cached_property
     def parts(self) -> dict[str, Part]:
         """Fresh clips of each split."""

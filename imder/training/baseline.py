@@ -52,7 +52,7 @@ class BaselineBench(Bench):
         if self.config.model == "mmin":
             return ("teacher",), ("student",)
         if self.config.model == "subset":
-            return (tuple(f"network-{symbols((*p, *self.data.lacks))}" for p in self.patterns),)
+            return (tuple(f"network-{symbols((*p, *self.lacks))}" for p in self.patterns),)
         return (("network",),)
 
     def cost(self, name: str, sizes: dict[str, int]) -> float:
@@ -206,7 +206,7 @@ def _learn(
 def network(bench: BaselineBench, which: str, report: Reporter) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The whole model with random patterns, or (`subset`) the network of one pattern with that pattern alone."""
     model = bench.network()
-    names = [p for p in bench.patterns if not which or symbols((*p, *bench.data.lacks)) == which]
+    names = [p for p in bench.patterns if not which or symbols((*p, *bench.lacks)) == which]
     modules = {"networks": nn.ModuleDict({which: model.networks[which]})} if which else dict(model.named_children())
     name = f"network-{which}" if which else "network"
     masks = bench.masks(names)

@@ -79,18 +79,23 @@ class Bench:
         return phases(self.config, self.there)
 
     @property
+    def lacks(self) -> tuple[str, ...]:
+        """The modalities that no clip has."""
+        return self.data.lacks
+
+    @property
     def there(self) -> tuple[str, ...]:
         """The modalities that some clip has; the others are zeros and never missing."""
-        return missing(self.data.lacks)
+        return missing(self.lacks)
 
     @property
     def patterns(self) -> tuple[tuple[str, ...], ...]:
         """What clips can have, without what none has; the complete one last."""
-        return patterns(self.data.lacks)
+        return patterns(self.lacks)
 
     def masks(self, names: Sequence[tuple[str, ...]]) -> Tensor:
         """(n, 3) bool of patterns, what none has among the available."""
-        return torch.stack([torch.from_numpy(to_mask((*p, *self.data.lacks))) for p in names])
+        return torch.stack([torch.from_numpy(to_mask((*p, *self.lacks))) for p in names])
 
     def cost(self, name: str, sizes: dict[str, int]) -> float:
         """A job's expected seconds on one core at the supplement's sizes, for the progress bar."""
@@ -103,10 +108,10 @@ class Bench:
         found = {}
         if len(self.there) < 2:
             raise ValueError(
-                f"data: {self.data.name!r} has no {names_of(self.data.lacks)}; a recovery needs two modalities at least"
+                f"data: {self.data.name!r} has no {names_of(self.lacks)}; a recovery needs two modalities at least"
             )
         for split in ("train", "valid"):
-            clips = self.data.complete(split, self.data.lacks)
+            clips = self.data.complete(split, self.lacks)
             if not clips:
                 raise ValueError(f"data: no clip of {split!r} in {self.data.name!r} is complete; training needs some")
             if 0 < self.config.limit < len(clips):
