@@ -274,7 +274,7 @@ def test_a_typed_sentence_is_imagined_and_heard(browser: Browser, server: Server
         page.get_by_label("Your sentence").fill("   ")
         page.click("#say-imagine")
         expect(page.locator("#say-status .trouble")).to_contain_text("1 to 40 are")
-        expect(page.locator("#say-stage [data-ref=line]")).to_contain_text("lovely.")  # the last result stays
+        expect(page.locator("#say-stage [data-ref=line]")).to_contain_text("lovely")  # the last result stays
 
 
 def test_hear_it_gives_players_and_forgets_them_with_another_sample(browser: Browser, server: Server) -> None:
