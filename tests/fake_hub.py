@@ -13,8 +13,11 @@ import re
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
 
 PORTAL = b"<!doctype html><title>Welcome to the hotel</title><p>Please log in to use the network.</p>"
 #: Answers of the moods that are a status: the headers by which the Hub says what is meant.
@@ -55,6 +58,20 @@ class FakeHub:
         self._start(0)
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
+
+    def reached(self, monkeypatch: pytest.MonkeyPatch, cache: Path) -> FakeHub:
+        """Itself, as the Hub of this process: with a token, an empty cache, and nothing that keeps from asking."""
+        for name, value in {
+            "HF_ENDPOINT": self.url,
+            "HF_TOKEN": TOKEN,
+            "HF_HUB_CACHE": str(cache),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        for name in ("HF_HUB_OFFLINE", "HF_HUB_ETAG_TIMEOUT"):
+            monkeypatch.delenv(name, raising=False)
+        return self
 
     def _start(self, port: int) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", port), type("Bound", (Handler,), {"hub": self}))

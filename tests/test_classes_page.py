@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_hub import TOKEN, FakeHub
+from fake_hub import FakeHub
 from playwright.sync_api import Browser, Page, expect
 from server import ROOT, Server
 from stage_demo import run_messages
@@ -331,12 +331,7 @@ def test_the_layout_and_the_example_name_the_class(yours: YoursPage):
 
 def test_a_run_pushed_is_pulled_opened_and_described(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with FakeHub() as fake:
-        for name, value in {
-            "HF_ENDPOINT": fake.url, "HF_TOKEN": TOKEN, "HF_HUB_CACHE": str(tmp_path / "cache"),
-            "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
-        }.items():  # fmt: skip
-            monkeypatch.setenv(name, value)
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        fake.reached(monkeypatch, tmp_path / "cache")
         push(home / "run", "ada/emotion")
         source = f"ada/emotion@{fake.commit('ada/emotion', 'main')}"
         opened_run = open_pipeline(source, str(home / "data"))

@@ -256,16 +256,7 @@ def test_a_name_that_is_none_is_one_sentence(source):
 @pytest.fixture
 def hub(tmp_path, monkeypatch, folder):
     with FakeHub() as fake:
-        for name, value in {
-            "HF_ENDPOINT": fake.url,
-            "HF_TOKEN": TOKEN,
-            "HF_HUB_CACHE": str(tmp_path / "cache"),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        for name in ("HF_HUB_OFFLINE", "HF_HUB_ETAG_TIMEOUT"):
-            monkeypatch.delenv(name, raising=False)
+        fake.reached(monkeypatch, tmp_path / "cache")
         fake.put("someone/bert", {path.name: path.read_bytes() for path in folder.iterdir()} | {"run.py": b"x = 1"})
         yield fake
 

@@ -78,17 +78,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture
 def server(tmp_path, monkeypatch) -> Iterator[FakeHub]:
     with FakeHub() as fake:
-        for name, value in {
-            "HF_ENDPOINT": fake.url,
-            "HF_TOKEN": TOKEN,
-            "HF_HUB_CACHE": str(tmp_path / "cache"),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        for name in ("HF_HUB_OFFLINE", "HF_HUB_ETAG_TIMEOUT"):
-            monkeypatch.delenv(name, raising=False)
-        yield fake
+        yield fake.reached(monkeypatch, tmp_path / "cache")
 
 
 def command(*words: str) -> SimpleNamespace:

@@ -16,11 +16,7 @@ from imder.publish.space import space
 
 def test_the_files_of_a_space_start_the_page_whatever_the_hub_does(browser: Browser, tmp_path: Path, monkeypatch):
     with FakeHub() as fake:
-        monkeypatch.setenv("HF_ENDPOINT", fake.url)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        fake.reached(monkeypatch, tmp_path / "cache")
         fake.put("ada/run", {path.name: path.read_bytes() for path in hub.BUNDLED.iterdir() if path.is_file()})
         space("ada/page", run="ada/run")
         for name, content in fake.repositories["spaces/ada/page"]["main"].items():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from bert_files import opened, tiny_bert
-from fake_hub import TOKEN, FakeHub
+from fake_hub import FakeHub
 from safetensors.numpy import load_file
 from torch import nn
 
@@ -122,11 +122,7 @@ def test_another_set_is_encoded_with_what_was_tuned(once, data, tmp_path, capsys
 
 def test_a_tuned_set_goes_to_the_hub_and_comes_back_with_its_encoder(once, tmp_path, monkeypatch):
     with FakeHub() as hub:
-        for name, value in {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_CACHE": str(tmp_path / "hub")}.items():
-            monkeypatch.setenv(name, value)
-        for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY"):
-            monkeypatch.setenv(name, "1")
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        hub.reached(monkeypatch, tmp_path / "hub")
         assert main(["data", "push", str(once / "out"), "someone/scores"]) == 0
         assert main(["data", "pull", "someone/scores", "--out", str(tmp_path / "copy")]) == 0
     copy, made = FeatureSet.open(tmp_path / "copy"), FeatureSet.open(once / "out")
